@@ -17,7 +17,7 @@ from datetime import timedelta
 
 from benchmarks.result import report
 from rlaas.errors import DependencyUnavailable, QuotaExceeded
-from rlaas.metering.budgets import Amount, Budget, Budgets, Request, charges
+from rlaas.metering.budgets import Amount, Budget, Budgets, SpendingRequest, list_charges
 from rlaas.metering.counters import WHOLE, Item, Overloaded, Write, Written
 from rlaas.metering.ledger import Reservation, reserve, settle
 from rlaas.metering.shards import ShardChoice, announce_shard
@@ -121,7 +121,7 @@ class Tenant:
 
     def _reserve(self, at_s: float, choice: ShardChoice, name: str) -> Reservation | None:
         now = NOW + timedelta(seconds=at_s)
-        due = charges(self.budgets, Request(skill=SKILL, key_id="k"), now=now)
+        due = list_charges(self.budgets, SpendingRequest(skill=SKILL, key_id="k"), now=now)
         for attempt in range(ATTEMPTS):
             self.counters.clock_s = at_s + 0.1 * (2**attempt - 1)
             shard = choice.choose(TENANT, now=now) if self.shards else WHOLE

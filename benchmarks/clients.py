@@ -18,7 +18,7 @@ def main() -> None:
     rows: dict[str, dict[str, str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder)
-        with apart.cloud(state) as running, open_desk(LaptopCloud(running, state)) as desk:
+        with apart.start_cloud(state) as running, open_desk(LaptopCloud(running, state)) as desk:
             for client in CLIENTS:
                 outcomes = desk.examine(client)
                 rows[client.name] = {"version": client.version, **{feature: one.result for feature, one in outcomes.items()}}

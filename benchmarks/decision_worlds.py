@@ -21,11 +21,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rlaas.experiments.allocation import HarmRecord, breach, count_harms
-from rlaas.experiments.harm import ROLLOUT_WEIGHTS, WORSE, HarmBounds, HarmLedger, Kind, log_wealth, profit_over_control, weigh
-from rlaas.experiments.sequential import Gate, Outcome, SequentialTest, SettledUnit, analyse
+from rlaas.experiments.allocation import HarmRecord, count_harms, explain_breach
+from rlaas.experiments.harm import ROLLOUT_WEIGHTS, WORSE, HarmBounds, HarmKind, HarmLedger, log_wealth, profit_over_control, weigh_evidence
+from rlaas.experiments.sequential import Gate, SequentialTest, SettledUnit, StepOutcome, analyse
 from rlaas.experiments.settlement import Harms
-from rlaas.rollout.plan import Ask
+from rlaas.rollout.plan import StepSpec
 from rlaas.routing.bandit_settings import BanditSettings, RateGuard
 
 SEED = 20261126
@@ -248,8 +248,8 @@ class Trial:
 
     def harm(self) -> float:
         """The evidence of harm that the guard's alarm compares with 1/alpha."""
-        wealth = {kind: self.ledger.evidence(kind) for kind in ("unsent", "failed")}
-        return weigh({**wealth, WORSE: self.test.evidence_worse}, ROLLOUT_WEIGHTS).value
+        wealth = {kind: self.ledger.compute_evidence(kind) for kind in ("unsent", "failed")}
+        return weigh_evidence({**wealth, WORSE: self.test.evidence_worse}, ROLLOUT_WEIGHTS).value
 
     def better(self) -> bool:
         """Whether the evidence passes a step that requires benefit."""
@@ -263,7 +263,7 @@ class Trial:
     def _unsent(self, unit: Unit, unsent: bool) -> tuple[int, ...]:
         return _logs(unsent, unit.candidate, unit.propensity, self.centre, margin=0.0)
 
-    def _bet(self, kind: Kind, unit: Unit, logs: tuple[int, ...], *, instead_of: tuple[int, ...] = (0,) * 6) -> None:
+    def _bet(self, kind: HarmKind, unit: Unit, logs: tuple[int, ...], *, instead_of: tuple[int, ...] = (0,) * 6) -> None:
         self.ledger.add(kind, _day(int(unit.at)), logs)
         if kind == "failed":
             self.ledger.add_daily(kind, _day(int(unit.at)), logs)
@@ -274,7 +274,7 @@ class Trial:
             needed = 1 / ALPHA / ROLLOUT_WEIGHTS[kind]
             self._most[kind] *= math.exp(rise / _NANO)
             if self._most[kind] >= needed:
-                self._most[kind] = self.ledger.evidence(kind)
+                self._most[kind] = self.ledger.compute_evidence(kind)
                 self.harmful = self._most[kind] >= needed
 
 
@@ -344,8 +344,8 @@ def looked(run: int, world: World, every: int) -> Verdict:
 def _decide(trial: Trial) -> Verdict | None:
     gate = Gate(ALPHA, RATIO_ALPHA, 0.0, MIN_SAMPLES, math.inf)
     outcome = analyse(trial.test, gate, harm=trial.harm(), harm_reason="harm", waited_seconds=0.0, needed="").outcome
-    verdict = Verdict(outcome is Outcome.ADVANCE, outcome is Outcome.ROLLBACK, outcome is Outcome.INCONCLUSIVE)
-    return None if outcome is Outcome.CONTINUE else verdict
+    verdict = Verdict(outcome is StepOutcome.ADVANCE, outcome is StepOutcome.ROLLBACK, outcome is StepOutcome.INCONCLUSIVE)
+    return None if outcome is StepOutcome.CONTINUE else verdict
 
 
 def detected(run: int, world: World) -> tuple[float, float]:
@@ -369,7 +369,7 @@ class Ended:
     units: int
 
 
-def rolled_out(run: int, world: World, asks: tuple[Ask, ...]) -> Ended:
+def rolled_out(run: int, world: World, asks: tuple[StepSpec, ...]) -> Ended:
     """One rollout by `asks` with a look every 900 seconds. The weight changes at the look that passes a step; units
     decided before keep the weight they were dealt with."""
     stream, trial = Stream(world, run), Trial(world, tuple(ask.margin for ask in asks), eager=False)
@@ -384,12 +384,12 @@ def rolled_out(run: int, world: World, asks: tuple[Ask, ...]) -> Ended:
             pass
         gate = Gate(ALPHA, RATIO_ALPHA, asks[step].margin, asks[step].min_samples, AT_MOST_DAYS * 86_400)
         analysis = analyse(trial.test, gate, harm=trial.harm(), harm_reason="", waited_seconds=now * 86_400, needed="")
-        if analysis.outcome is Outcome.ADVANCE:
+        if analysis.outcome is StepOutcome.ADVANCE:
             step += 1
             if step == len(asks):
                 return Ended("shipped", place)
-        elif analysis.outcome is not Outcome.CONTINUE:
-            return Ended("rolled_back" if analysis.outcome is Outcome.ROLLBACK else "inconclusive", place)
+        elif analysis.outcome is not StepOutcome.CONTINUE:
+            return Ended("rolled_back" if analysis.outcome is StepOutcome.ROLLBACK else "inconclusive", place)
     return Ended("inconclusive", place)
 
 
@@ -401,6 +401,6 @@ def drops_at_bound(run: int, bound: float, units: int = 5_000, days: int = 30) -
     for place, has_failed in enumerate((rng.random(units) < bound).tolist()):
         at = datetime.combine(_day(days * place // units), time(12), UTC)
         count_harms(record, Harms(has_failed, empty=False, unsafe=False, latency_ms=None, cost_usd=None), settings, at=at)
-        if has_failed and breach(record, settings) is not None:  # only a failure raises the evidence
+        if has_failed and explain_breach(record, settings) is not None:  # only a failure raises the evidence
             return True
     return False

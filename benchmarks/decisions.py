@@ -45,9 +45,9 @@ from scipy import stats
 from benchmarks import decision_worlds as worlds
 from benchmarks.decision_worlds import ALPHA, AT_MOST_DAYS, LAG, SEED, WINDOW, Arm, Ended, Stream, Verdict, World
 from benchmarks.result import report
-from rlaas.experiments.harm import Kind, log_wealth, profit_over_control
+from rlaas.experiments.harm import HarmKind, log_wealth, profit_over_control
 from rlaas.experiments.sequential import SequentialTest, SettledUnit
-from rlaas.rollout.plan import Ask, Plan, Terms, Traffic, plan, planned_steps
+from rlaas.rollout.plan import Plan, PlanLimits, StepSpec, Traffic, make_plan, plan_steps
 from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep
 from rlaas.rollout.trial import TrialState, look
 from rlaas.telemetry.store import StoredEvent
@@ -70,7 +70,7 @@ EFFECTS = {
     **{f"send_minus_{drop}": (-drop / 100, 0.0) for drop in (50, 30, 10)},
     **{f"fails_{share}": (0.0, share / 100) for share in (100, 30, 10)},
 }
-KINDS_OF_HARM: tuple[Kind, ...] = ("failed", "empty", "unsafe", "slow", "unsent")
+KINDS_OF_HARM: tuple[HarmKind, ...] = ("failed", "empty", "unsafe", "slow", "unsent")
 KINDS = ("advance", "rollback", "mismatch")
 OLD_DROP, OLD_STEPS, OLD_DAYS, OLD_SAMPLES = 0.15, ((0.1, 0.1), (0.5, 0.0)), 2.0, 50
 NEVER_HOURS = AT_MOST_DAYS * 24
@@ -274,12 +274,12 @@ def detection(runner: Runner, runs: int) -> Figures:
 # Power
 
 
-def default_plan(a_day: float, gain: float = 0.2) -> tuple[tuple[Ask, ...], Plan]:
+def default_plan(a_day: float, gain: float = 0.2) -> tuple[tuple[StepSpec, ...], Plan]:
     """The steps for traffic of `a_day` units a day, and their plan, which states the power for `gain`."""
     traffic = Traffic(units_a_day=a_day, reward_mean=0.6, reward_sd=0.49, unsent=0.4)
-    terms = Terms(alpha=ALPHA, at_most_days=AT_MOST_DAYS, window_days=WINDOW + LAG, gain=0.2)
-    asks = planned_steps(traffic, terms, last_margin=0.0, min_samples=worlds.MIN_SAMPLES)
-    return asks, plan(asks, traffic, replace(terms, gain=gain))
+    terms = PlanLimits(alpha=ALPHA, at_most_days=AT_MOST_DAYS, window_days=WINDOW + LAG, gain=0.2)
+    asks = plan_steps(traffic, terms, last_margin=0.0, min_samples=worlds.MIN_SAMPLES)
+    return asks, make_plan(asks, traffic, replace(terms, gain=gain))
 
 
 def power(runner: Runner, runs: int) -> Figures:
@@ -335,10 +335,10 @@ class _IndexedEvents(MemoryEventStore):
                 self.units.setdefault(event.trial.unit, []).append(event)
         return existing
 
-    def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+    def read_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
         return self.around.get(interaction_id, [])
 
-    def by_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+    def iterate_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
         return iter(self.units.get(unit, []))
 
 

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.result import report
-from rlaas.experiments.allocation import HarmRecord, breach, count_harms
+from rlaas.experiments.allocation import HarmRecord, count_harms, explain_breach
 from rlaas.experiments.bandit import ArmState, ArmStatistics, allocate
 from rlaas.experiments.harm import HarmLedger
 from rlaas.experiments.settlement import Harms
-from rlaas.routing.assign import CONTROL, assign, bucket
+from rlaas.routing.assign import CONTROL, assign, find_bucket
 from rlaas.routing.bandit_settings import BanditSettings, RateGuard
 from rlaas.routing.route import MILLION, Arm, Route
 from tests.fakes.worlds import NOW, SKILL, TENANT
@@ -88,7 +88,7 @@ def tenant(number: int, decisions: int) -> Checked:
     units = decisions // len(versions)
     for version, route in enumerate(versions):
         names = [f"unit-{number}-{version}-{place}" for place in range(units)]
-        points = np.array([int(bucket(route.salt, name) * MILLION) for name in names])
+        points = np.array([int(find_bucket(route.salt, name) * MILLION) for name in names])
         owners = _owners(route)[points]
         for place in range(0, units, LOOKED_AT):
             decision, repetition = (assign(route, names[place], decision_id=name, decided_at=NOW) for name in ("dec", "dec-again"))
@@ -253,7 +253,7 @@ def stopped_after(seed: int) -> int:
     rng = np.random.default_rng([SEED, 7, seed])
     settings = BanditSettings(error_rate=RateGuard(above=ERROR_BOUND))
     record = HarmRecord(HarmLedger(first=NOW.toordinal()))
-    while breach(record, settings) is None:
+    while explain_breach(record, settings) is None:
         for _ in range(int(rng.binomial(LOOK_EVERY, 0.5))):
             failed = bool(rng.random() < ERROR_RATE)
             count_harms(record, Harms(failed, empty=False, unsafe=False, latency_ms=None, cost_usd=None), settings, at=NOW)

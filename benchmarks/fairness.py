@@ -40,7 +40,7 @@ from benchmarks.result import percentile, report
 from local import apart
 from local.deployment import ROOT
 from rlaas.adapters.aws.events import DynamoEventStore
-from rlaas.rewards.reward import reward_id
+from rlaas.rewards.reward import make_reward_id
 from tests.laptop_cloud import PROMPT, SKILL, LaptopCloud, Tenant, drafted, until
 
 QUIET_S = 15.0
@@ -84,7 +84,7 @@ class Neighbour:
             began = time.monotonic()
             self._tenant.infer()
             finish = time.monotonic()
-            self._events.heads(self._tenant.tenant_id, ["none"])
+            self._events.read_heads(self._tenant.tenant_id, ["none"])
             times.requests.append(finish - began)
             times.reads.append(time.monotonic() - finish)
         return times
@@ -93,8 +93,8 @@ class Neighbour:
         output_id = drafted(self._tenant, "The parcel left on Monday.")
         began = time.monotonic()
         edited(self._tenant, output_id, "The parcel left on Tuesday.")
-        name = reward_id(output_id, 1)
-        while not self._events.heads(self._tenant.tenant_id, [name]):
+        name = make_reward_id(output_id, 1)
+        while not self._events.read_heads(self._tenant.tenant_id, [name]):
             time.sleep(0.02)
         return time.monotonic() - began
 
@@ -240,7 +240,7 @@ def ratios(name: str, quiet: Times, flooded: Times) -> dict[str, float]:
 def main() -> None:
     """Measure and report."""
     state = ROOT / ".rlaas" / "bench"
-    with apart.cloud(state) as running:
+    with apart.start_cloud(state) as running:
         report("fairness", "make bench-fairness", figures(LaptopCloud(running, state)))
 
 

@@ -85,7 +85,7 @@ def overhead_ms() -> list[float]:
 
 def decision_us() -> list[float]:
     """Microseconds of each decision, the route in memory."""
-    decided = furnished((canary(2, 0.5),)).current_route(TENANT, SKILL)
+    decided = furnished((canary(2, 0.5),)).get_route_for_request(TENANT, SKILL)
     samples = []
     for number in range(DECISIONS):
         unit = f"thread-{number}"

@@ -23,8 +23,8 @@ from rlaas.chat import Message
 from rlaas.policies.guardrails.checks import check_input, check_output
 from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.policies.guardrails.injection import Injection
-from rlaas.policies.guardrails.injection_signals import suspicion
-from rlaas.policies.guardrails.refusal import REFUSED, refusal_score
+from rlaas.policies.guardrails.injection_signals import rate_suspicion
+from rlaas.policies.guardrails.refusal import REFUSED, rate_refusal
 
 THRESHOLD = Injection().threshold
 MAIL = (
@@ -68,7 +68,7 @@ def quality(labelled: Iterable[Prompt]) -> dict[str, float]:
     hits, counts = Counter[tuple[bool, str]](), Counter[tuple[bool, str]]()
     for prompt in labelled:
         counts[prompt.attack, prompt.sort] += 1
-        hits[prompt.attack, prompt.sort] += suspicion(prompt.text).score >= THRESHOLD
+        hits[prompt.attack, prompt.sort] += rate_suspicion(prompt.text).score >= THRESHOLD
     attacks, benign = ([key for key in counts if key[0] is kind] for kind in (True, False))
     right, wrong = sum(hits[key] for key in attacks), sum(hits[key] for key in benign)
     figures: dict[str, float] = {"attacks": sum(counts[key] for key in attacks), "benign": sum(counts[key] for key in benign)}
@@ -85,7 +85,7 @@ def quality(labelled: Iterable[Prompt]) -> dict[str, float]:
 
 def refusal_quality() -> dict[str, float]:
     """Recall on refusals and false positive rate on ordinary drafts, at the default threshold."""
-    hits, wrong = (sum(refusal_score(text) >= REFUSED for text in texts) for texts in (REFUSALS, DRAFTS))
+    hits, wrong = (sum(rate_refusal(text) >= REFUSED for text in texts) for texts in (REFUSALS, DRAFTS))
     return {
         "refusals": len(REFUSALS),
         "drafts": len(DRAFTS),
@@ -116,7 +116,7 @@ def cost() -> dict[str, float]:
         else:
             figures[f"{name}_us"] = microseconds(partial(check_output, config, ANSWER, messages=messages, documents=[MAIL]))
     book = (MAIL + "\n") * 100
-    figures["injection_us_per_kb"] = microseconds(lambda: suspicion(book)) / len(book) * 1000
+    figures["injection_us_per_kb"] = microseconds(lambda: rate_suspicion(book)) / len(book) * 1000
     return figures
 
 

@@ -4,12 +4,12 @@ import itertools
 import time
 from collections.abc import Iterator
 
-from local.office.templates import cases
+from local.office.templates import iterate_cases
 from rlaas.api.http import parse_batch
 from rlaas.errors import RlaasError
 from rlaas.privacy.scrub import Scrubber
 from rlaas.telemetry.events import REPORTED
-from rlaas.telemetry.ingest import record_all
+from rlaas.telemetry.ingest import record_events
 from rlaas.telemetry.store import EventStore
 from tests.fakes.gateway import proxy_event
 from tests.fakes.worlds import SKILL, TENANT, clock, furnished
@@ -20,7 +20,7 @@ EVENTS_PER_INTERACTION = 4
 
 def office_events(interactions: int) -> Iterator[dict[str, object]]:
     """Events as an SDK sends them, with ids that name their interaction."""
-    for number, case in enumerate(itertools.islice(cases("train", 1), interactions)):
+    for number, case in enumerate(itertools.islice(iterate_cases("train", 1), interactions)):
         ulid = f"01{number:024d}"
         about: dict[str, object] = {"skill": SKILL, "interaction_id": f"int_{ulid}", "thread_id": f"thread-{number // 3}"}
         draft = f"Dear {case.full_name},\n\nThank you for reaching out to us. {case.answer}\n\nKind regards,\nSupport"
@@ -50,7 +50,7 @@ def ingest(api_events: list[dict[str, object]], store: EventStore, scrubber: Scr
     for event in api_events:
         parsed = parse_batch(REPORTED, event, limit=500)
         valid = [one for one in parsed if not isinstance(one, RlaasError)]
-        outcomes = record_all(valid, TENANT, store, clock, skills=skills, scrubber=scrubber)
+        outcomes = record_events(valid, TENANT, store, clock, skills=skills, scrubber=scrubber)
         assert not any(isinstance(outcome, RlaasError) for outcome in outcomes)
         assert len(outcomes) == BATCH
     return time.process_time() - start

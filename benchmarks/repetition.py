@@ -27,11 +27,11 @@ from benchmarks.decision_worlds import ALPHA, MIN_SAMPLES, SEED
 from benchmarks.decisions import Runner
 from benchmarks.result import report
 from rlaas.chat import Message
-from rlaas.evaluation.reward_report import reward_figures
+from rlaas.evaluation.reward_report import compute_reward_figures
 from rlaas.experiments.bandit import ArmState, ArmStatistics, allocate
 from rlaas.experiments.harm import ROLLOUT_WEIGHTS, WORSE, HarmLedger, log_wealth, profit_over_control
 from rlaas.experiments.sequential import SequentialTest, SettledUnit
-from rlaas.preferences.dataset import within_shares
+from rlaas.preferences.dataset import keep_within_shares
 from rlaas.preferences.pairs import Pair
 from rlaas.routing.bandit_settings import BanditSettings
 from rlaas.telemetry.events import RewardComputed
@@ -98,7 +98,7 @@ def rolled_out(run: int, office: Office, ships: bool, capped: bool) -> tuple[boo
         if test.n % LOOK_EVERY:
             continue
         if not harmful:
-            harm = max(ROLLOUT_WEIGHTS[WORSE] * test.evidence_worse, ROLLOUT_WEIGHTS["unsent"] * ledger.evidence("unsent"))
+            harm = max(ROLLOUT_WEIGHTS[WORSE] * test.evidence_worse, ROLLOUT_WEIGHTS["unsent"] * ledger.compute_evidence("unsent"))
             harmful = harm >= 1 / ALPHA
         enough = min(test.candidate.n, test.control.n) >= MIN_SAMPLES
         better = better or (enough and test.evidence_better(0.0) >= 1 / ALPHA)
@@ -134,7 +134,7 @@ def share_dealt(run: int, office: Office, capped: bool) -> float:
     for at, who in replace(office, days=3).units(np.random.default_rng([SEED, 10, run])):
         arm = int(rng.random() < 0.5)
         if not capped or voices[arm].hear(who, at):
-            arms[arm] = arms[arm].rewarded(float(arm == 0 if who == ATTACKER else rng.random() < SENT), settings)
+            arms[arm] = arms[arm].add_reward(float(arm == 0 if who == ATTACKER else rng.random() < SENT), settings)
     return allocate({"kept": ArmState(arms[0], keep=True), "hit": ArmState(arms[1])}, settings, parts=1_000_000)["hit"].parts / 1e6
 
 
@@ -162,7 +162,7 @@ def reports() -> Figures:
                     _reward(n, who, at, value, one=threads != "threads")
                     for n, ((at, who), value) in enumerate(zip(units, values, strict=True))
                 ]
-                mean_report = reward_figures(rewards, unit="thread")
+                mean_report = compute_reward_figures(rewards, unit="thread")
                 figures[f"report_{name}_k{k}_{threads}_mean"] = mean_report.mean if mean_report else math.nan
             figures[f"plain_report_{name}_k{k}_mean"] = fmean(values)
     return figures
@@ -194,7 +194,7 @@ def datasets() -> Figures:
             pairs = [
                 _pair(n, who) for n, (_, who) in enumerate(world.units(np.random.default_rng([SEED, 13]))) if who == ATTACKER or n % 5 == 0
             ]
-            selected, honest = within_shares(pairs), sum(pair.person != ATTACKER for pair in pairs)
+            selected, honest = keep_within_shares(pairs), sum(pair.person != ATTACKER for pair in pairs)
             his = sum(pair.person == ATTACKER for pair in selected)
             figures[f"plain_dataset_{name}_k{k}_ratio"] = 1 - honest / len(pairs)
             figures[f"dataset_{name}_k{k}_ratio"] = his / len(selected)

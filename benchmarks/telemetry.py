@@ -62,7 +62,7 @@ def function_cpu_s(running: Cloud, state: Path, *, number: int = 100) -> float:
 
 def _telemetry_cpu_s(state: Path) -> float:
     ticks = 0
-    for process in processes.marked(state, "AWS_LAMBDA_FUNCTION_NAME=rlaas-local-telemetry"):
+    for process in processes.list_marked(state, "AWS_LAMBDA_FUNCTION_NAME=rlaas-local-telemetry"):
         user, system = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
         ticks += int(user) + int(system)
     return ticks / os.sysconf("SC_CLK_TCK")
@@ -76,9 +76,9 @@ def main() -> None:
     start = time.monotonic()
     figures = ingest_figures() | telemetry_sdk.figures()
     state = ROOT / ".rlaas" / "bench"
-    with apart.cloud(state) as running, tempfile.TemporaryDirectory() as folder:
+    with apart.start_cloud(state) as running, tempfile.TemporaryDirectory() as folder:
         figures |= telemetry_price.figures(function_cpu_s(running, state))
-        tenant = apart.tenant(running, "chaos")
+        tenant = apart.make_tenant(running, "chaos")
         figures |= chaos(tenant, state, events=arguments.events, reporters=REPORTERS, folder=Path(folder), faults_s=FAULTS_S)
     figures["bench_s"] = time.monotonic() - start
     command = "make bench-telemetry" if arguments.events == EVENTS else f"python -m benchmarks.telemetry --events {arguments.events}"

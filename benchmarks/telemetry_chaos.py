@@ -224,9 +224,9 @@ def _have_all_finished(fleet: Iterable[_Reporter]) -> bool:
 
 def _kill(state: Path, *functions: str) -> int:
     """SIGKILL every execution environment of the functions; returns how many."""
-    environments = [each for name in functions for each in processes.marked(state, f"AWS_LAMBDA_FUNCTION_NAME=rlaas-local-{name}")]
+    environments = [each for name in functions for each in processes.list_marked(state, f"AWS_LAMBDA_FUNCTION_NAME=rlaas-local-{name}")]
     for process in environments:
-        process.signal(signal.SIGKILL)
+        process.send_signal(signal.SIGKILL)
     return len(environments)
 
 

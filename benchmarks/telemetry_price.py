@@ -27,10 +27,10 @@ from datetime import timedelta
 from benchmarks.lake import lake_usd_per_million
 from benchmarks.office_requests import BATCH, ingest, requests
 from benchmarks.prices import usd
-from rlaas.adapters.aws.events import item_of
+from rlaas.adapters.aws.events import build_item
 from rlaas.errors import DependencyUnavailable
 from rlaas.rewards.follow_up import FollowUp
-from rlaas.rewards.standing import Standing, StandingStore, arrivals_of
+from rlaas.rewards.standing import Standing, StandingStore, collect_arrivals
 from rlaas.telemetry.store import StoredEvent
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.privacy import AS_IT_IS
@@ -86,18 +86,18 @@ class MeteredStore(MemoryEventStore):
         self.read_units += sum(math.ceil(item_bytes(events[name]) / 4096) if name in events else 1 for name in ids)
         return events
 
-    def outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+    def read_outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
         """Count one query, up to 1 MB."""
         self.queries += 1
-        outline = super().outline(tenant_id, interaction_id)
-        self.read_units += min(256, max(1, math.ceil(sum(map(item_bytes, self.by_interaction(tenant_id, interaction_id))) / 4096)))
+        outline = super().read_outline(tenant_id, interaction_id)
+        self.read_units += min(256, max(1, math.ceil(sum(map(item_bytes, self.read_interaction(tenant_id, interaction_id))) / 4096)))
         return outline
 
-    def standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
+    def read_standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
         """Count one read."""
         self.gets += 1
         self.read_units += 1
-        return super().standing(tenant_id, interaction_id, output_id)
+        return super().read_standing(tenant_id, interaction_id, output_id)
 
     def put_standing(self, tenant_id: str, interaction_id: str, output_id: str, standing: Standing, *, before: int) -> bool:
         """Count one write of less than 1 KB."""
@@ -112,19 +112,19 @@ class MeteredStore(MemoryEventStore):
 
 def item_bytes(event: StoredEvent) -> int:
     """Bytes as DynamoDB counts them: names and values."""
-    item = item_of(event, expires_at=event.received_at + timedelta(days=365))
+    item = build_item(event, expires_at=event.received_at + timedelta(days=365))
     return sum(len(name) + sum(len(str(value).encode()) for value in attribute.values()) for name, attribute in item.items())
 
 
 def follow_up(stored_events: Sequence[StoredEvent], store: StandingStore) -> None:
     """Run the reward writer's use case on all stored events, a batch of the stream at a time."""
-    follow = FollowUp(store, furnished().reward_spec, clock)
+    follow = FollowUp(store, furnished().get_reward_spec, clock)
     for first in range(0, len(stored_events), STREAM_BATCH):
         together: dict[str, list[StoredEvent]] = {}
         for event in stored_events[first : first + STREAM_BATCH]:
             together.setdefault(event.interaction_id or "", []).append(event)
         for events in together.values():
-            follow(arrivals_of(events), {event.event_id: event for event in events})
+            follow(collect_arrivals(events), {event.event_id: event for event in events})
 
 
 def figures(function_cpu_s: float) -> dict[str, float]:

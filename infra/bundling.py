@@ -54,24 +54,24 @@ class LayersTooLarge(Exception):
     """A function's code and layers would unzip to more than Lambda takes; the message has the size of each."""
 
 
-def lock(packages: Packages) -> Path:
+def find_lock(packages: Packages) -> Path:
     """The file that pins `packages`."""
     return ROOT / "layers" / packages / "requirements.lock"
 
 
-def fingerprint(packages: Packages, runtime: RuntimeConfig) -> str:
+def compute_fingerprint(packages: Packages, runtime: RuntimeConfig) -> str:
     """The SHA-256 of what the layer is built from: lock, target, recipe. Equal fingerprints mean equal layers."""
-    digest = hashlib.sha256(lock(packages).read_bytes())
+    digest = hashlib.sha256(find_lock(packages).read_bytes())
     digest.update(f"{RECIPE} {runtime.python} {runtime.architecture}".encode())
     return digest.hexdigest()
 
 
-def third_party_layer(packages: Packages, runtime: RuntimeConfig) -> Path:
+def build_layer(packages: Packages, runtime: RuntimeConfig) -> Path:
     """The zip of the layer (`python/...`) for `runtime`, from the cache or built now (up to a minute).
 
     Raises: LayerBuildFailed when a pinned wheel does not exist for the target or cannot be downloaded.
     """
-    layer = CACHE / f"{packages}-{fingerprint(packages, runtime)[:16]}.zip"
+    layer = CACHE / f"{packages}-{compute_fingerprint(packages, runtime)[:16]}.zip"
     if layer.is_file():
         return layer
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def _install(packages: Packages, runtime: RuntimeConfig, target: Path) -> None:
     machine = _WHEEL_MACHINE[runtime.architecture]
     command = [
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"),
-        *("--no-deps", "--only-binary=:all:", "--requirement", str(lock(packages)), "--target", str(target)),
+        *("--no-deps", "--only-binary=:all:", "--requirement", str(find_lock(packages)), "--target", str(target)),
         *("--implementation", "cp", "--python-version", runtime.python),
         *(f"--platform={platform}_{machine}" for platform in _WHEEL_PLATFORMS),
     ]
@@ -160,4 +160,4 @@ def strip_symbols(library: Path) -> None:
 
 if __name__ == "__main__":
     for name in get_args(Packages):
-        third_party_layer(name, LOCAL.runtime)
+        build_layer(name, LOCAL.runtime)

@@ -10,7 +10,7 @@ Architecture = Literal["arm64", "x86_64"]
 
 _LONGEST_NAME = 8
 """Characters of a stage's name: the name of an adapter's inference component has stage, tenant, skill and version in 63
-(`rlaas.ids.adapter_name`)."""
+(`rlaas.ids.make_adapter_name`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +180,7 @@ class StageConfig:
         return self.name if self.name == "local" else f"{self.name}-{self.region}"
 
 
-def host_architecture() -> Architecture:
+def find_host_architecture() -> Architecture:
     """The machine's own architecture, on which the laptop cloud's functions run."""
     return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
 
@@ -202,7 +202,7 @@ LOCAL = StageConfig(
     event_ttl_days=30,
     athena_scan_limit_gib=1,
     runtime=RuntimeConfig(
-        python=f"{sys.version_info.major}.{sys.version_info.minor}", architecture=host_architecture(), snap_start=False, reserved=False
+        python=f"{sys.version_info.major}.{sys.version_info.minor}", architecture=find_host_architecture(), snap_start=False, reserved=False
     ),
     api=ApiConfig(
         authorizer_ttl_seconds=0, rate_per_second=1_000, burst=2_000, tenant_rate_per_second=500, firewall=False, reservation_seconds=15

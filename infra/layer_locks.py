@@ -11,7 +11,7 @@ from typing import get_args
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from infra.bundling import ROOT, Packages, lock
+from infra.bundling import ROOT, Packages, find_lock
 
 _GROUPS: dict[Packages, str] = {"deps": "runtime", "entities": "entities"}
 _HEADINGS: dict[Packages, str] = {
@@ -24,7 +24,7 @@ _BUILD_ONLY = {"setuptools"}
 """Required by spaCy and thinc for their compilation; nothing imports it."""
 
 
-def contents(packages: Packages) -> str:
+def write_lock_text(packages: Packages) -> str:
     """The text of `packages`' lock, from the environment that the tests run in."""
     versions = _closure(packages)
     if packages != "deps":
@@ -62,4 +62,4 @@ def _add(requirement: Requirement, versions: dict[str, str]) -> None:
 
 if __name__ == "__main__":
     for name in get_args(Packages):
-        lock(name).write_text(contents(name))
+        find_lock(name).write_text(write_lock_text(name))

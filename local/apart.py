@@ -19,7 +19,7 @@ from local.deployment import ROOT
 
 
 @contextmanager
-def cloud(state: Path) -> Iterator[Cloud]:
+def start_cloud(state: Path) -> Iterator[Cloud]:
     """Run `python -m local up` as a user does, with its state in `state`, and `down` afterwards, which must leave
     nothing.
 
@@ -38,7 +38,7 @@ def cloud(state: Path) -> Iterator[Cloud]:
         processes.OWNER: owner.text,
         "RLAAS_STATE": str(state),
         "RLAAS_PORT": str(port),
-        "RLAAS_BASE_MODEL": str(base_model.ensure(ROOT / ".rlaas" / "models" / "tiny", tiny=True)),
+        "RLAAS_BASE_MODEL": str(base_model.ensure_base_model(ROOT / ".rlaas" / "models" / "tiny", tiny=True)),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers/rlaas/python")]),
     }
 
@@ -62,11 +62,11 @@ def cloud(state: Path) -> Iterator[Cloud]:
     finally:
         local("down")
     with socket.socket() as probe:
-        if processes.marked(state) or probe.connect_ex(("127.0.0.1", port)) == 0:
+        if processes.list_marked(state) or probe.connect_ex(("127.0.0.1", port)) == 0:
             raise RuntimeError(f"something of the laptop cloud in {state} still runs")
 
 
-def tenant(running: Cloud, tenant_id: str, *, scopes: tuple[str, ...] = ("telemetry", "admin")) -> Cloud:
+def make_tenant(running: Cloud, tenant_id: str, *, scopes: tuple[str, ...] = ("telemetry", "admin")) -> Cloud:
     """`running` with another tenant's id and a new key of that tenant from the bootstrap function."""
     request = json.dumps({"tenant_id": tenant_id, "scopes": scopes}).encode()
     answer = running.client("lambda").invoke(FunctionName="rlaas-local-bootstrap", Payload=request)

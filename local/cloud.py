@@ -28,7 +28,7 @@ import boto3
 from botocore.config import Config
 
 from local import preflight, processes, readback
-from local.deployment import ACCOUNT, REGION, ROOT, STACKS, SYNTH_INPUTS, Deployment, fingerprint
+from local.deployment import ACCOUNT, REGION, ROOT, STACKS, SYNTH_INPUTS, Deployment, compute_fingerprint
 
 STATE = Path(os.environ.get("RLAAS_STATE", ROOT / ".rlaas")).resolve()
 PORT = int(os.environ.get("RLAAS_PORT", "4566"))
@@ -124,7 +124,10 @@ def up(say: Say = lambda line: None, news: Say = lambda line: None) -> Cloud:
     Raises: CannotStart, local.deployment.DeploymentFailed, local.readback.Dropped.
     """
     with _alone():
-        sources, engine = fingerprint(SYNTH_INPUTS), fingerprint(("local/emulator", "local/emulator-requirements.txt", "containers/vllm"))
+        sources, engine = (
+            compute_fingerprint(SYNTH_INPUTS),
+            compute_fingerprint(("local/emulator", "local/emulator-requirements.txt", "containers/vllm")),
+        )
         identity = f"{sources}-{engine}-{PORT}"
         is_running = _is_running()
         previous = _previous_cloud()
@@ -148,7 +151,7 @@ def down() -> bool:
 def status() -> dict[str, Any]:
     """What runs: `cloud` (None when none is up), `processes` by what they are, `endpoints` by name."""
     is_running, previous = _is_running(), _previous_cloud()
-    report: dict[str, Any] = {"cloud": previous if is_running else None, "processes": len(processes.marked(STATE)), "endpoints": {}}
+    report: dict[str, Any] = {"cloud": previous if is_running else None, "processes": len(processes.list_marked(STATE)), "endpoints": {}}
     if is_running and previous:
         for page in previous.client("sagemaker").get_paginator("list_inference_components").paginate():
             report["endpoints"] |= {
@@ -157,7 +160,7 @@ def status() -> dict[str, Any]:
     return report
 
 
-def faults(logs: Path) -> list[str]:
+def read_faults(logs: Path) -> list[str]:
     """The emulator's own errors since it started, a line each; `faults.log` in `logs` has their traces."""
     try:
         text = (logs / "faults.log").read_text(errors="replace")
@@ -166,10 +169,10 @@ def faults(logs: Path) -> list[str]:
     return [f"{lines[0]}: {lines[-1]}" for entry in text.split("\n\n") if (lines := entry.strip().splitlines())]
 
 
-def logs_to_read() -> str:
+def describe_logs() -> str:
     """Where to look after a failure, a line each: the emulator's own last error, whether it has ended, the directory of
     logs."""
-    lines = [f"the laptop cloud's own last error: {last}\nlog: {LOGS / 'faults.log'}" for last in faults(LOGS)[-1:]]
+    lines = [f"the laptop cloud's own last error: {last}\nlog: {LOGS / 'faults.log'}" for last in read_faults(LOGS)[-1:]]
     if PID_FILE.exists() and processes.read(PID_FILE) is None:
         lines.append(f"the emulator has ended\nlog: {LOGS / 'emulator.log'}")
     return "\n".join([*lines, f"logs: {LOGS}"])
@@ -211,7 +214,7 @@ def _previous_cloud() -> Cloud | None:
 def _clear() -> bool:
     """End every process of this cloud and drop its state; whether there was any process."""
     first = processes.read(PID_FILE)
-    was_running = bool(first or processes.marked(STATE))
+    was_running = bool(first or processes.list_marked(STATE))
     processes.end(STATE, first=first, seconds=STOP_SECONDS)
     for file in (PID_FILE, RECORD, SHELL):
         file.unlink(missing_ok=True)
@@ -223,7 +226,7 @@ def _begin(say: Say) -> Access:
     """Start the emulator without earlier state, with a new key."""
     if _clear():
         say("ended what an earlier cloud left behind")
-    problems = preflight.problems(for_cloud=True)
+    problems = preflight.find_problems(for_cloud=True)
     if problems:
         raise CannotStart("\n".join(problems))
     home = STATE / "emulator"
@@ -307,7 +310,7 @@ def _deploy(access: Access, identity: str, say: Say, news: Say, *, fresh: bool) 
     with contextlib.ExitStack() as work:
         model = work.enter_context(ThreadPoolExecutor(1)).submit(_base_model, say)
         say("synthesizing the stacks (about 15 s when the code changed)")
-        work.enter_context(deployment.synthesized())
+        work.enter_context(deployment.hold_assembly())
         if fresh:
             say("bootstrapping the CDK")
             deployment.bootstrap()
@@ -316,7 +319,7 @@ def _deploy(access: Access, identity: str, say: Say, news: Say, *, fresh: bool) 
         _upload(model.result(), access, say)
         say("deploying the other stacks; the model server starts with them (about a minute on two cores)")
         deployment.deploy([stack for stack in STACKS if stack != "data"], news=news)
-        for line in readback.check(deployment.templates(), access.client):
+        for line in readback.check(deployment.read_templates(), access.client):
             say(line)
     outputs = {
         output["OutputKey"]: output["OutputValue"]
@@ -347,7 +350,7 @@ def _base_model(say: Say) -> Path:
     from local import base_model
 
     say("preparing the base model (half a minute the first time)")
-    return base_model.ensure(STATE / "models" / BASE_MODEL)
+    return base_model.ensure_base_model(STATE / "models" / BASE_MODEL)
 
 
 def _upload(directory: Path, access: Access, say: Say) -> None:

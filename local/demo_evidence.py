@@ -69,7 +69,7 @@ class RouteChange:
     reason: str
 
 
-def looks_until(evidence: TrialEvidence, at: datetime | None) -> tuple[LookPoint, ...]:
+def list_looks(evidence: TrialEvidence, at: datetime | None) -> tuple[LookPoint, ...]:
     """The looks until `at`; the first one if all came later, all of them if `at` is None. Raises: ValueError when there
     was none."""
     if not evidence.points:
@@ -88,7 +88,7 @@ class DeployedStack:
         self._athena = boto3.client("athena")
         self._states = boto3.client("stepfunctions")
 
-    def hot_events(self) -> dict[str, AnyEvent]:
+    def read_hot_events(self) -> dict[str, AnyEvent]:
         """Every event of the tenant in the hot store, by id. Reads the table whole: it is a laptop's."""
         events: dict[str, AnyEvent] = {}
         pages = self._dynamodb.get_paginator("scan").paginate(
@@ -103,7 +103,7 @@ class DeployedStack:
                 events[item["event_id"]["S"]] = model.model_validate_json(item["payload"]["S"])
         return events
 
-    def lake_event_ids(self) -> Counter[str]:
+    def count_lake_events(self) -> Counter[str]:
         """How often each event of the tenant lies in the lake (delivery is at least once), by event id, from an Athena
         query.
 
@@ -127,7 +127,7 @@ class DeployedStack:
         del counts["event_id"]  # the first row names the column
         return counts
 
-    def current_state(self, machine: str, execution: str) -> str:
+    def find_current_state(self, machine: str, execution: str) -> str:
         """The state that an execution of the stage's `machine` (`learning`, `rollout`) entered last, however much it
         did there since."""
         pages = self._states.get_paginator("get_execution_history").paginate(
@@ -141,7 +141,7 @@ class DeployedStack:
         )
         return next(states, "starting")
 
-    def failure(self, machine: str, execution: str) -> str | None:
+    def find_failure(self, machine: str, execution: str) -> str | None:
         """Why an execution of the stage's `machine` ended without success; None while it runs, and when it
         succeeded."""
         description = self._states.describe_execution(executionArn=self._execution(machine, execution))
@@ -159,7 +159,7 @@ class DeployedStack:
         is broken."""
         log = DynamoAuditLog(f"{self._prefix}-audit")
         entries: list[AuditEntry] = []
-        while more := log.entries(self._tenant_id, after=len(entries)):
+        while more := log.list_entries(self._tenant_id, after=len(entries)):
             entries += more
         verify_chain(entries)
         return [
@@ -169,7 +169,7 @@ class DeployedStack:
         ]
 
 
-def drafts_of(events: dict[str, AnyEvent]) -> list[Draft]:
+def list_drafts(events: dict[str, AnyEvent]) -> list[Draft]:
     """The drafts among `events` with what became of each, by time of decision."""
     interactions = {event.interaction_id: event for event in events.values() if isinstance(event, InteractionCreated)}
     edits: dict[str, str] = {}
@@ -194,7 +194,7 @@ def drafts_of(events: dict[str, AnyEvent]) -> list[Draft]:
             Draft(
                 interaction_id=output.interaction_id,
                 output_id=output_id,
-                week=week_of(interaction.thread_id),
+                week=find_week(interaction.thread_id),
                 issue=str(interaction.metadata.get("issue", "")),
                 split=str(interaction.metadata.get("split", "")),
                 agent=interaction.user_id or "",
@@ -214,6 +214,6 @@ def drafts_of(events: dict[str, AnyEvent]) -> list[Draft]:
     return sorted(drafts, key=lambda draft: draft.decided_at)
 
 
-def week_of(thread_id: str | None) -> str:
+def find_week(thread_id: str | None) -> str:
     """The week that a thread of the office belongs to: its id without the number at the end."""
     return (thread_id or "").rpartition("-")[0]

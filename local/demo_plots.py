@@ -58,7 +58,7 @@ class Estimate:
     high: float
 
 
-def reward_over_time(drafts: Sequence[Draft], colours: Mapping[str, str], weeks: Mapping[str, str]) -> str:
+def plot_reward(drafts: Sequence[Draft], colours: Mapping[str, str], weeks: Mapping[str, str]) -> str:
     """Each draft's reward in time, the running mean of each policy, and the weeks named in `weeks` (thread prefix:
     label) shaded."""
     rewarded = [draft for draft in drafts if draft.reward is not None]
@@ -86,7 +86,7 @@ def reward_over_time(drafts: Sequence[Draft], colours: Mapping[str, str], weeks:
         return _svg(figure)
 
 
-def before_and_after(panels: Mapping[str, Mapping[str, Estimate]], colours: Mapping[str, str]) -> str:
+def plot_before_and_after(panels: Mapping[str, Mapping[str, Estimate]], colours: Mapping[str, str]) -> str:
     """One panel a measure, one bar a policy, each with its 95% interval. Bars share the axis from 0 to 1."""
     with plt.rc_context({**_STYLE, "svg.hashsalt": "bars", "axes.grid.axis": "x"}):
         figure, all_axes = plt.subplots(1, len(panels), figsize=(9.6, 0.75 + 0.42 * max(map(len, panels.values()))), layout="constrained")
@@ -103,7 +103,7 @@ def before_and_after(panels: Mapping[str, Mapping[str, Estimate]], colours: Mapp
         return _svg(figure)
 
 
-def rollout_timeline(drafts: Sequence[Draft], steps: Sequence[tuple[datetime, float]], colour: str) -> str:
+def plot_rollout(drafts: Sequence[Draft], steps: Sequence[tuple[datetime, float]], colour: str) -> str:
     """The candidate's share of the traffic (0 to 1 in `steps`) from each step's time on; below it each draft as a dot,
     by arm."""
     start = drafts[0].decided_at
@@ -122,7 +122,7 @@ def rollout_timeline(drafts: Sequence[Draft], steps: Sequence[tuple[datetime, fl
         return _svg(figure)
 
 
-def evidence_over_time(points: Sequence[LookPoint], start: datetime, threshold: float, marks: Sequence[tuple[datetime, str]]) -> str:
+def plot_evidence(points: Sequence[LookPoint], start: datetime, threshold: float, marks: Sequence[tuple[datetime, str]]) -> str:
     """Evidence that the candidate is better and that it does harm, by seconds from `start`, and the `threshold` of both
     (dashed).
 
@@ -159,7 +159,7 @@ def evidence_over_time(points: Sequence[LookPoint], start: datetime, threshold: 
         return _svg(figure)
 
 
-def rollback_timeline(drafts: Sequence[Draft], alarm_at: datetime, route_back_at: datetime | None, before: float, after: float) -> str:
+def plot_rollback(drafts: Sequence[Draft], alarm_at: datetime, route_back_at: datetime | None, before: float, after: float) -> str:
     """Every decision from `before` to `after` seconds around the alarm, by arm; and when the route was written back."""
     near = [draft for draft in drafts if -before <= _seconds(draft.decided_at, alarm_at) <= after]
     with plt.rc_context({**_STYLE, "svg.hashsalt": "rollback"}):

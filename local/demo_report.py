@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from local import demo_plots
-from local.demo_evidence import looks_until, week_of
+from local.demo_evidence import find_week, list_looks
 from local.demo_plots import Estimate
 from local.office.agents import OFFICE
 from rlaas.evaluation.comparison import SYSTEMS, System
-from rlaas.evaluation.intervals import bootstrap_mean, wilson
+from rlaas.evaluation.intervals import bootstrap_mean, bound_proportion
 from rlaas.telemetry.events import InteractionCreated, RewardComputed
 
 if TYPE_CHECKING:
@@ -162,16 +162,18 @@ class Story:
     refusals: Sequence[Refusal]
 
 
-def figures(story: Story, *, wall_seconds: float, step_seconds: Mapping[str, float]) -> Report:
+def compute_figures(story: Story, *, wall_seconds: float, step_seconds: Mapping[str, float]) -> Report:
     """The report's numbers. Raises: ValueError when the story lacks something they are computed from, such as an
     alarm."""
-    held_out = {system: offline(story, system) for system in SYSTEMS}
+    held_out = {system: measure_offline(story, system) for system in SYSTEMS}
     comparison = story.promotion.candidate_over_baseline
     report = Report(
         tenant_id=story.tenant_id,
         skill=story.skill,
-        baseline=live(story.drafts, story.baseline, "live traffic, baseline week and canary's control, held-out issues"),
-        candidate=live(story.drafts, story.candidate, "live traffic, canary, second week and bad canary's control, held-out issues"),
+        baseline=measure_live(story.drafts, story.baseline, "live traffic, baseline week and canary's control, held-out issues"),
+        candidate=measure_live(
+            story.drafts, story.candidate, "live traffic, canary, second week and bad canary's control, held-out issues"
+        ),
         sft_only=held_out["sft_only"],
         held_out=held_out,
         win_rate=comparison.win_rate,
@@ -187,9 +189,9 @@ def figures(story: Story, *, wall_seconds: float, step_seconds: Mapping[str, flo
             )
             for step in story.rollout.steps
         ],
-        evidence={"good": evidence(story.rollout, story.evidence), "bad": evidence(story.bad, story.bad_evidence)},
-        rollback=rollback(story),
-        events=events(story.sent, story.events, story.lake),
+        evidence={"good": report_evidence(story.rollout, story.evidence), "bad": report_evidence(story.bad, story.bad_evidence)},
+        rollback=report_rollback(story),
+        events=report_events(story.sent, story.events, story.lake),
         wall_seconds=wall_seconds,
         step_seconds=dict(step_seconds),
         missed=[],
@@ -198,7 +200,7 @@ def figures(story: Story, *, wall_seconds: float, step_seconds: Mapping[str, flo
     return report
 
 
-def live(drafts: Sequence[Draft], policy_id: str, where: str) -> Performance:
+def measure_live(drafts: Sequence[Draft], policy_id: str, where: str) -> Performance:
     """How `policy_id` did on the held-out issues in live traffic, where agents reacted to its own drafts."""
     drafts_with_action = [
         draft for draft in drafts if draft.policy_id == policy_id and draft.split == "held_out" and draft.action is not None
@@ -209,7 +211,7 @@ def live(drafts: Sequence[Draft], policy_id: str, where: str) -> Performance:
     return _performance(policy_id, where, similarities, sent, fmean(rewards) if rewards else None)
 
 
-def offline(story: Story, system: System) -> Performance:
+def measure_offline(story: Story, system: System) -> Performance:
     """How a policy did on the evaluation job's held-out threads.
 
     Nobody was shown these drafts. Its send rate is the office's own rule applied to them: the mean chance that the
@@ -224,7 +226,7 @@ def offline(story: Story, system: System) -> Performance:
 
 
 def _performance(policy_id: str, where: str, similarities: Sequence[float], sent: float, reward: float | None) -> Performance:
-    similarity, rate = bootstrap_mean(similarities), wilson(sent, len(similarities))
+    similarity, rate = bootstrap_mean(similarities), bound_proportion(sent, len(similarities))
     return Performance(
         policy_id=policy_id,
         where=where,
@@ -237,9 +239,9 @@ def _performance(policy_id: str, where: str, similarities: Sequence[float], sent
     )
 
 
-def evidence(rollout: Rollout, seen: TrialEvidence) -> Evidence:
+def report_evidence(rollout: Rollout, seen: TrialEvidence) -> Evidence:
     """What the evidence was when `rollout` ended."""
-    last, settings = looks_until(seen, rollout.ended_at)[-1], rollout.settings
+    last, settings = list_looks(seen, rollout.ended_at)[-1], rollout.settings
     return Evidence(
         better=last.better,
         harm=last.harm,
@@ -251,10 +253,12 @@ def evidence(rollout: Rollout, seen: TrialEvidence) -> Evidence:
     )
 
 
-def rollback(story: Story) -> Rollback:
+def report_rollback(story: Story) -> Rollback:
     """How the bad policy was taken back. Raises: ValueError when no alarm fired or no decision chose the policy."""
     under_load = [draft for draft in story.drafts if draft.week == "bad"]
-    interactions = [event for event in story.events.values() if isinstance(event, InteractionCreated) and week_of(event.thread_id) == "bad"]
+    interactions = [
+        event for event in story.events.values() if isinstance(event, InteractionCreated) and find_week(event.thread_id) == "bad"
+    ]
     bad = [draft.decided_at for draft in under_load if draft.policy_id == story.bad_policy]
     if not bad:
         raise ValueError(f"no stored decision chose {story.bad_policy}: the bad rollout saw no traffic")
@@ -279,7 +283,7 @@ def rollback(story: Story) -> Rollback:
     )
 
 
-def events(sent: Collection[str], hot: Mapping[str, AnyEvent], lake: Counter[str]) -> Events:
+def report_events(sent: Collection[str], hot: Mapping[str, AnyEvent], lake: Counter[str]) -> Events:
     """Counts of lost and repeated events. Rewards are the service's own events; the office did not send them."""
     sent_ids = set(sent)
     rewards = {event_id for event_id, event in hot.items() if isinstance(event, RewardComputed)}
@@ -344,22 +348,22 @@ def write(report: Report, story: Story, directory: Path) -> tuple[Path, Path]:
     alarm_at, back = datetime.fromisoformat(report["rollback"]["alarm_at"]), report["rollback"]["route_back_at"]
     first_bad = next(draft.decided_at for draft in story.drafts if draft.policy_id == story.bad_policy)
     plots = {
-        "reward": demo_plots.reward_over_time(story.drafts, colours, WEEKS),
-        "before_after": demo_plots.before_and_after(
+        "reward": demo_plots.plot_reward(story.drafts, colours, WEEKS),
+        "before_after": demo_plots.plot_before_and_after(
             {
                 "edit similarity": {label: _similarity(performance) for label, (performance, _) in rows.items()},
                 "send rate": {label: _send_rate(performance) for label, (performance, _) in rows.items()},
             },
             {label: colour for label, (_, colour) in rows.items()},
         ),
-        "rollout": demo_plots.rollout_timeline(
+        "rollout": demo_plots.plot_rollout(
             [draft for draft in story.drafts if draft.week == "canary"],
             [(step.started_at, step.weight) for step in story.rollout.steps],
             demo_plots.CANDIDATE,
         ),
         "evidence_good": _evidence_plot(story.rollout, story.evidence),
         "evidence_bad": _evidence_plot(story.bad, story.bad_evidence),
-        "rollback": demo_plots.rollback_timeline(
+        "rollback": demo_plots.plot_rollback(
             [draft for draft in story.drafts if draft.week == "bad"],
             alarm_at,
             datetime.fromisoformat(back) if back else None,
@@ -379,7 +383,7 @@ def _evidence_plot(rollout: Rollout, seen: TrialEvidence) -> str:
     marks = [(step.started_at, "all of it" if step.outcome == "promoted" else f"{step.weight:.0%}") for step in rollout.steps]
     if rollout.alarm_at is not None:
         marks.append((rollout.alarm_at, "alarm"))
-    return demo_plots.evidence_over_time(looks_until(seen, rollout.ended_at), rollout.created_at, seen.threshold, marks)
+    return demo_plots.plot_evidence(list_looks(seen, rollout.ended_at), rollout.created_at, seen.threshold, marks)
 
 
 def _similarity(performance: Performance) -> Estimate:

@@ -30,7 +30,7 @@ class Show:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def step(self, title: str, about: str) -> Iterator[None]:
+    def announce_step(self, title: str, about: str) -> Iterator[None]:
         """A step of the demo, announced before and timed after; `about` says what will happen and how long it takes."""
         self._title, self._news = title, ""
         self._console.print(f"\n[bold]{len(self.seconds) + 1}/{self._steps} {title}[/bold]  [dim]{about}[/dim]", soft_wrap=True)
@@ -46,7 +46,7 @@ class Show:
             f"  [green]done[/green] in {self.seconds[title]:.0f} s" + (f": {self._news}" if self._news else ""), soft_wrap=True
         )
 
-    def news(self, text: str) -> None:
+    def report_progress(self, text: str) -> None:
         """How far the step is. In a terminal it replaces the last news; elsewhere a line every ten seconds is
         enough."""
         if self._status is not None:
@@ -60,7 +60,7 @@ class Show:
         """A line that stays."""
         self._console.print(f"  {text}", markup=False, soft_wrap=True)
 
-    def table(self, title: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> None:
+    def print_table(self, title: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> None:
         """A small table; the first column holds the rows' names."""
         table = Table(box=None, pad_edge=True)
         for column in columns:

@@ -17,13 +17,13 @@ import boto3
 import httpx
 
 from local.archives import extract
-from local.cloud import faults
+from local.cloud import read_faults
 from local.demo_evidence import DeployedStack
 from local.demo_stage import Show
-from local.office.templates import SYSTEM_PROMPT, USER_PROMPT, Case, cases
+from local.office.templates import SYSTEM_PROMPT, USER_PROMPT, Case, iterate_cases
 from local.office.traffic import Office
 from rlaas.evaluation.report import PromotionReport
-from rlaas.ids import adapter_name, base_component, policy_version
+from rlaas.ids import make_adapter_name, make_base_component_name, parse_policy_id
 from rlaas.rollout.steps import Rollout
 from rlaas.rollout.trial_evidence import TrialEvidence
 from rlaas.telemetry.events import FeedbackSubmitted, RewardComputed
@@ -136,7 +136,7 @@ class Demo:
         def each(was_answered: bool) -> None:
             nonlocal done
             done += 1
-            self.show.news(f"{done} of {amount} emails" if amount else f"{done} emails, {self.situation}")
+            self.show.report_progress(f"{done} of {amount} emails" if amount else f"{done} emails, {self.situation}")
             if amount and (not was_answered or self.faults()):
                 stop.set()
 
@@ -153,10 +153,10 @@ class Demo:
         sent = set(self.office.ledger.acknowledged)
         while True:
             self.check_faults()
-            hot = await asyncio.to_thread(self.stack.hot_events)
+            hot = await asyncio.to_thread(self.stack.read_hot_events)
             with_action = {event.output_id for event in hot.values() if isinstance(event, FeedbackSubmitted) and event.kind == "action"}
             with_reward = {event.output_id for event in hot.values() if isinstance(event, RewardComputed) and len(event.event_ids) == 2}
-            lake = await asyncio.to_thread(self.stack.lake_event_ids)
+            lake = await asyncio.to_thread(self.stack.count_lake_events)
             missing = len(sent - set(lake))
             if not missing and not with_action - with_reward:
                 return
@@ -165,7 +165,7 @@ class Demo:
                     f"after {self.settings.delivery_seconds:.0f} s {missing} of {len(sent)} events are not in the lake and "
                     f"{len(with_action - with_reward)} of {len(with_action)} drafts have no full reward"
                 )
-            self.show.news(f"waiting for {missing} events to reach the lake, {len(with_action - with_reward)} rewards")
+            self.show.report_progress(f"waiting for {missing} events to reach the lake, {len(with_action - with_reward)} rewards")
             await asyncio.sleep(self.settings.poll_seconds)
 
     async def learn(self) -> dict[str, object]:
@@ -174,7 +174,7 @@ class Demo:
         run_id, start = str(run["run_id"]), time.monotonic()
 
         def report_progress(_: dict[str, object]) -> None:
-            self.show.news(f"{self.stack.current_state('learning', run_id)}, {time.monotonic() - start:.0f} s")
+            self.show.report_progress(f"{self.stack.find_current_state('learning', run_id)}, {time.monotonic() - start:.0f} s")
 
         execution = ("learning", run_id)
         run = await self._until_ended(
@@ -185,19 +185,19 @@ class Demo:
             raise DemoFailed(f"the learning run {run_id} ended {run['status']}: {run['reason']}{jobs}")
         return run
 
-    async def promotion_report(self, run: dict[str, object]) -> PromotionReport:
+    async def read_promotion_report(self, run: dict[str, object]) -> PromotionReport:
         """The report that the evaluation job wrote."""
         place = urlsplit(str(run["report_uri"]))
         answer = await asyncio.to_thread(boto3.client("s3").get_object, Bucket=place.netloc, Key=place.path.lstrip("/"))
         return PromotionReport.model_validate_json(answer["Body"].read())
 
-    async def rollout(self, policy_id: str, name: str, seed: int, *, load_after: float = 0.0) -> Rollout:
+    async def run_rollout(self, policy_id: str, name: str, seed: int, *, load_after: float = 0.0) -> Rollout:
         """A rollout of `policy_id` under live traffic of held-out issues, which goes on for `load_after` seconds more;
         its record."""
         request: dict[str, object] = {"policy_id": policy_id, "settings": self.settings.rollout, "reason": "demo"}
         rollout = await self.admin.call("POST", f"skills/{SKILL}/rollouts", request)
         bell = asyncio.Event()
-        traffic = asyncio.create_task(self.work(cases("held_out", seed), name, stop=bell))
+        traffic = asyncio.create_task(self.work(iterate_cases("held_out", seed), name, stop=bell))
 
         def report_progress(document: dict[str, object]) -> None:
             self.situation = situation_of(document)
@@ -213,7 +213,7 @@ class Demo:
             await traffic
         return Rollout.model_validate(record, strict=False, extra="ignore")
 
-    async def evidence(self, rollout: Rollout) -> TrialEvidence:
+    async def read_evidence(self, rollout: Rollout) -> TrialEvidence:
         """What the rollout's trial has seen, over time."""
         answer = await self.admin.call("GET", f"skills/{SKILL}/rollouts/{rollout.rollout_id}/evidence")
         return TrialEvidence.model_validate(answer, strict=False)
@@ -234,7 +234,7 @@ class Demo:
                 return document
             self.check_refusals(most=MAX_REFUSALS)
             self.check_faults()
-            failure = await asyncio.to_thread(self.stack.failure, *execution)
+            failure = await asyncio.to_thread(self.stack.find_failure, *execution)
             failed_looks += failure is not None
             if failed_looks > UNRECORDED_LOOKS:
                 raise DemoFailed(f"{path} is {document['status']}, and its execution has ended {failure}")
@@ -245,10 +245,10 @@ class Demo:
 
     def faults(self) -> list[str]:
         """The emulator's own errors since the demo began."""
-        return faults(self.logs)[self.faults_before :]
+        return read_faults(self.logs)[self.faults_before :]
 
     def check_faults(self) -> None:
-        """Raises: DemoFailed with the first of `faults`."""
+        """Raises: DemoFailed with the first of `read_faults`."""
         if own_faults := self.faults():
             raise DemoFailed(f"the laptop cloud itself failed: {own_faults[0]}")
 
@@ -267,8 +267,8 @@ class Demo:
         adapter = cast("dict[str, object]", good["adapter"])
         backend = cast("dict[str, object]", good["backend"])
         source = urlsplit(str(adapter["artifact_uri"]))
-        version = 900 + policy_version(str(good["policy_id"]))[1]
-        name = adapter_name(str(backend["endpoint"]), self.tenant_id, SKILL, version)
+        version = 900 + parse_policy_id(str(good["policy_id"]))[1]
+        name = make_adapter_name(str(backend["endpoint"]), self.tenant_id, SKILL, version)
         key = f"tenants/{self.tenant_id}/{SKILL}/runs/scrambled/output/model.tar.gz"
         s3, sagemaker = boto3.client("s3"), boto3.client("sagemaker")
         with tempfile.TemporaryDirectory() as scratch:
@@ -281,7 +281,10 @@ class Demo:
             sagemaker.create_inference_component,
             InferenceComponentName=name,
             EndpointName=str(backend["endpoint"]),
-            Specification={"BaseInferenceComponentName": base_component(str(backend["endpoint"])), "Container": {"ArtifactUrl": uri}},
+            Specification={
+                "BaseInferenceComponentName": make_base_component_name(str(backend["endpoint"])),
+                "Container": {"ArtifactUrl": uri},
+            },
         )
         await self._wait_until_loaded(name)
         bad = {
@@ -309,7 +312,7 @@ class Demo:
             await asyncio.sleep(self.settings.poll_seconds)
 
 
-def first_key(stage: str, tenant_id: str) -> str:
+def read_first_key(stage: str, tenant_id: str) -> str:
     """A key of a fresh tenant, from the function that IAM alone may call."""
     request = json.dumps({"tenant_id": tenant_id, "scopes": SCOPES}).encode()
     answer = boto3.client("lambda").invoke(FunctionName=f"rlaas-{stage}-bootstrap", Payload=request)

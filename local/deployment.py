@@ -30,7 +30,7 @@ class DeploymentFailed(Exception):
     """The CDK ended with an error; the text has its last lines and the path of the whole log."""
 
 
-def fingerprint(inputs: Iterable[str]) -> str:
+def compute_fingerprint(inputs: Iterable[str]) -> str:
     """A hash of the content of files and directories under the repository's root."""
     digest = hashlib.sha256()
     for name in inputs:
@@ -55,7 +55,7 @@ class Deployment:
         }
 
     @contextmanager
-    def synthesized(self) -> Iterator[None]:
+    def hold_assembly(self) -> Iterator[None]:
         """Within this context the assembly is that of the sources. It is written once for all clouds, and not again
         while one of them deploys it. Raises: DeploymentFailed."""
         with self.assembly.with_suffix(".lock").open("w") as lock:
@@ -69,10 +69,10 @@ class Deployment:
 
     def _is_current(self) -> bool:
         stamp = self.assembly.with_suffix(".stamp")
-        return stamp.exists() and stamp.read_text() == fingerprint(SYNTH_INPUTS) and (self.assembly / "manifest.json").exists()
+        return stamp.exists() and stamp.read_text() == compute_fingerprint(SYNTH_INPUTS) and (self.assembly / "manifest.json").exists()
 
     def _synthesize(self) -> None:
-        stamp, current = self.assembly.with_suffix(".stamp"), fingerprint(SYNTH_INPUTS)
+        stamp, current = self.assembly.with_suffix(".stamp"), compute_fingerprint(SYNTH_INPUTS)
         shutil.rmtree(self.assembly, ignore_errors=True)
         stamp.unlink(missing_ok=True)
         self._cdk(["synth", "--quiet", "--output", str(self.assembly), "--context", f"stage={STAGE}"], "synth")
@@ -92,7 +92,7 @@ class Deployment:
         options = ["--require-approval", "never", "--exclusively", "--method", "direct", "--concurrency", "4", "--progress", "events"]
         self._cdk(["deploy", "--app", str(self.assembly), *options, *names], f"deploy-{stacks[0]}", news)
 
-    def templates(self) -> dict[str, dict[str, object]]:
+    def read_templates(self) -> dict[str, dict[str, object]]:
         """The synthesized template of each stack, by stack name."""
         directory = self.assembly / f"assembly-{STAGE}"
         manifest = json.loads((directory / "manifest.json").read_text())

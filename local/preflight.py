@@ -17,7 +17,7 @@ NEEDED_MEMORY_GIB = 12
 NEEDED_DISK_GIB = 12
 
 
-def problems(*, for_cloud: bool) -> list[str]:
+def find_problems(*, for_cloud: bool) -> list[str]:
     """What the machine lacks, a line each, worst first; empty when set-up (and, with `for_cloud`, the laptop cloud) can
     start."""
     findings = [_python(), _node(), _disk()]

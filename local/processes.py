@@ -48,13 +48,13 @@ class Process:
         """Its number and when it started."""
         return f"{self.pid} {self.started}"
 
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether this very process is there."""
         return Process.of(self.pid) == self
 
-    def signal(self, which: signal.Signals) -> None:
+    def send_signal(self, which: signal.Signals) -> None:
         """Send `which`, if it lives."""
-        if self.lives():
+        if self.is_alive():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, which)
 
@@ -77,10 +77,10 @@ def read(file: Path) -> Process | None:
         process = Process.parse(file.read_text())
     except (FileNotFoundError, ValueError):
         return None
-    return process if process.lives() else None
+    return process if process.is_alive() else None
 
 
-def marked(state: Path, *others: str) -> list[Process]:
+def list_marked(state: Path, *others: str) -> list[Process]:
     """Every living process of the cloud whose state lies in `state`, except this one; with `others` ("NAME=value"),
     only those that also have these in their environment."""
     variables = {entry.encode() for entry in (f"{MARK}={state}", *others)}
@@ -102,16 +102,16 @@ def end(state: Path, *, first: Process | None, seconds: float) -> int:
     Waits up to `seconds` for `first`. Returns how many processes had to be killed.
     """
     if first:
-        first.signal(signal.SIGTERM)
+        first.send_signal(signal.SIGTERM)
         _wait([first], seconds)
-    left = marked(state)
+    left = list_marked(state)
     for process in left:
-        process.signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
     _wait(left, 5.0 if left else 0.0)
     kills = 0
-    while left := marked(state):
+    while left := list_marked(state):
         for process in left:
-            process.signal(signal.SIGKILL)
+            process.send_signal(signal.SIGKILL)
             kills += 1
         _wait(left, 5.0)
     return kills
@@ -119,5 +119,5 @@ def end(state: Path, *, first: Process | None, seconds: float) -> int:
 
 def _wait(processes: list[Process], seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while any(process.lives() for process in processes) and time.monotonic() < deadline:
+    while any(process.is_alive() for process in processes) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -107,7 +107,7 @@ def steps() -> list[list[Step]]:
     return [[installer], [main], [emulator, node, serving], [layers]]
 
 
-def other_python(python: str) -> Step:
+def find_other_python(python: str) -> Step:
     """The main environment's packages on another interpreter, under `.rlaas/venvs/other`, for `make test-python`.
 
     torch only where the version has the wheel that the laptop uses: on another it would be a CUDA build of gigabytes.
@@ -171,12 +171,12 @@ def main() -> int:
     parser.add_argument("--clients", action="store_true", help="install the clients that tests/clients runs, and nothing else")
     parser.add_argument("--other-python", metavar="PYTHON", help="install the tests' packages on this interpreter, too")
     arguments = parser.parse_args()
-    problems = preflight.problems(for_cloud=arguments.for_cloud)
+    problems = preflight.find_problems(for_cloud=arguments.for_cloud)
     for problem in problems:
         print(f"set-up: {problem}", file=sys.stderr)
     if problems:
         return 1
-    others = [[other_python(arguments.other_python)]] if arguments.other_python else []
+    others = [[find_other_python(arguments.other_python)]] if arguments.other_python else []
     all_lanes = [steps()[0], *clients()] if arguments.clients else [*steps(), *others]
     lanes = [[step for step in lane if not step.is_done()] for lane in all_lanes]
     failures = install(lanes) if any(lanes) else []

@@ -44,7 +44,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Togethe
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaptopCloud]:
     """The stage `local` deployed, the 2,048-token model behind vLLM, beside whatever the user runs."""
     state = tmp_path_factory.mktemp("cloud")
-    with apart.cloud(state) as running:
+    with apart.start_cloud(state) as running:
         yield LaptopCloud(running, state)
     assert str(state) not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
 

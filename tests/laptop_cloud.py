@@ -80,7 +80,7 @@ class LaptopCloud:
         return self.running.client(service)
 
     def key(self, tenant_id: str, scopes: tuple[str, ...]) -> str:
-        return apart.tenant(self.running, tenant_id, scopes=scopes).api_key
+        return apart.make_tenant(self.running, tenant_id, scopes=scopes).api_key
 
     def connect(self, key: str) -> httpx.Client:
         return httpx.Client(base_url=self.api_url.rstrip("/") + "/", headers={"Authorization": f"Bearer {key}"}, timeout=60)

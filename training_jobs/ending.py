@@ -19,7 +19,7 @@ class JobFailed(Exception):
     """The job cannot do its work. The message says why and what to do, and contains no text of users."""
 
 
-def exit_status(job: Callable[[], None]) -> int:
+def run_job(job: Callable[[], None]) -> int:
     """Run `job` and return the exit status: 0, or 1 after writing the reason for SageMaker and more of it to the log.
 
     SageMaker shows /opt/ml/output/failure as a training job's FailureReason, and /opt/ml/output/message as a processing
@@ -31,19 +31,19 @@ def exit_status(job: Callable[[], None]) -> int:
         job()
     except JobFailed as error:
         print(error, file=sys.stderr)
-        _leave(str(error))
+        _write_reason(str(error))
     except Exception as error:
         traceback.print_exc()
-        _leave(reason(error))
+        _write_reason(explain_error(error))
     except SystemExit:
-        _leave("the job's arguments are wrong; its log says which")
+        _write_reason("the job's arguments are wrong; its log says which")
         raise
     else:
         return 0
     return 1
 
 
-def reason(error: Exception) -> str:
+def explain_error(error: Exception) -> str:
     """The part of `error` that readers of the run may see. Messages of other libraries can contain the data, so for
     those it is only the error's type and place."""
     name = type(error).__name__
@@ -56,7 +56,7 @@ def reason(error: Exception) -> str:
     return f"{name} in {Path(place.filename).name}, line {place.lineno}; the job's log has the rest"
 
 
-def _leave(text: str) -> None:
+def _write_reason(text: str) -> None:
     output = ml_root() / "output"
     output.mkdir(parents=True, exist_ok=True)
     for name in ("failure", "message"):

@@ -30,7 +30,7 @@ import_ahead(
 )
 
 
-def services() -> Services:
+def build_services() -> Services:
     """The stage's services."""
     stage = current_stage()
     settings = stage.settings(AdminEnvironment)
@@ -57,7 +57,7 @@ def services() -> Services:
     )
 
 
-_answer = Mangum(admin_app(services, admit_caller), lifespan="off")
+_answer = Mangum(admin_app(build_services, admit_caller), lifespan="off")
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:

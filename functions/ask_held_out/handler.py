@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.adapters.aws.held_out import ANSWER_S, HeldOutRun, session_of
-from rlaas.evaluation.asking import AskedRun, ask_on
+from rlaas.adapters.aws.held_out import ANSWER_S, HeldOutRun, open_session
+from rlaas.evaluation.asking import HeldOutPlan, ask_remaining
 from rlaas.runtime.environment import AskingEnvironment
 from rlaas.runtime.log import logger
 from rlaas.runtime.stage import current_stage
@@ -25,9 +25,9 @@ _NEEDED_MS = 1_000 * (ANSWER_S + 30)
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:
     """Ask the questions that have no answer; whether all have one now. Raises: `RlaasError`s by name, for Retry and
     Catch."""
-    run = AskedRun.model_validate_json(json.dumps(event))
-    held_out = HeldOutRun(run, session_of(run, current_stage().settings(AskingEnvironment).asking_role_arn))
-    progress = ask_on(
+    run = HeldOutPlan.model_validate_json(json.dumps(event))
+    held_out = HeldOutRun(run, open_session(run, current_stage().settings(AskingEnvironment).asking_role_arn))
+    progress = ask_remaining(
         held_out.prompts(),
         held_out.ask,
         held_out,

@@ -14,7 +14,7 @@ from rlaas.tenancy.create_tenant import ensure_tenant
 from rlaas.tenancy.keys import Scope, make_key
 from rlaas.tenancy.registry import Change
 from rlaas.tenancy.tenant import Tenant
-from rlaas.wire import WireModel, invalid_input
+from rlaas.wire import WireModel, make_invalid_input
 
 
 class BootstrapRequest(WireModel):
@@ -29,7 +29,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, str]:
     try:
         request = BootstrapRequest.model_validate(event, strict=False)
     except ValidationError as error:
-        raise invalid_input(error, event) from None
+        raise make_invalid_input(error, event) from None
     registry = current_stage().registry
     change = Change(actor="bootstrap", reason="bootstrap", at=utc_now())
     tenant = Tenant(tenant_id=request.tenant_id, created_at=change.at)

@@ -39,28 +39,28 @@ def decide(event: GatewayEvent) -> Reply:
         return Reply(200, deciding.decide_request(parse(InferRequest, event), who, stage=stage, idempotency_key=key))
 
 
-def models(event: GatewayEvent) -> Reply:
+def list_models(event: GatewayEvent) -> Reply:
     """The tenant's skills and policies, as models of the OpenAI API."""
     entries = deciding.models(admit_asker(event), stage=current_stage())
     return Reply(200, {"object": "list", "data": [*entries]})
 
 
-def model(event: GatewayEvent) -> Reply:
+def show_model(event: GatewayEvent) -> Reply:
     """One skill or policy, as a model of the OpenAI API."""
     return Reply(200, deciding.model(admit_asker(event), path_parameter(event, "model"), stage=current_stage()))
 
 
-def flag(event: GatewayEvent) -> Reply:
+def evaluate_flag(event: GatewayEvent) -> Reply:
     """The arm of one skill for a unit."""
     return Reply(*deciding.flag(path_parameter(event, "key"), admit_evaluator(event), event, stage=current_stage()))
 
 
-def flags(event: GatewayEvent) -> Reply:
+def evaluate_flags(event: GatewayEvent) -> Reply:
     """The arm of every skill for a unit."""
     return Reply(*deciding.flags(admit_evaluator(event), event, stage=current_stage()))
 
 
-def no_stored_response(event: GatewayEvent) -> Reply:
+def refuse_stored_responses(event: GatewayEvent) -> Reply:
     """Of OpenAI's Responses API there is one operation."""
     admit_asker(event)
     raise NotFound(
@@ -73,10 +73,10 @@ handler = make_handler(
     {
         "POST /v1/infer": infer,
         "POST /v1/decide": decide,
-        "GET /v1/models": models,
-        "GET /v1/models/{model}": model,
-        "POST /ofrep/v1/evaluate/flags/{key}": flag,
-        "POST /ofrep/v1/evaluate/flags": flags,
-        **dict.fromkeys((f"{method} /v1/responses/{{proxy+}}" for method in ("GET", "POST", "DELETE")), no_stored_response),
+        "GET /v1/models": list_models,
+        "GET /v1/models/{model}": show_model,
+        "POST /ofrep/v1/evaluate/flags/{key}": evaluate_flag,
+        "POST /ofrep/v1/evaluate/flags": evaluate_flags,
+        **dict.fromkeys((f"{method} /v1/responses/{{proxy+}}" for method in ("GET", "POST", "DELETE")), refuse_stored_responses),
     }
 )

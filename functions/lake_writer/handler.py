@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.adapters.aws.events import stored_event
-from rlaas.adapters.aws.stream_batches import BatchResponse, StreamRecord, new_image, read_each, records_of, report_failures
+from rlaas.adapters.aws.events import read_stored_event
+from rlaas.adapters.aws.stream_batches import BatchResponse, StreamRecord, list_records, read_each, read_new_image, report_failures
 from rlaas.clock import utc_now
 from rlaas.inference.shadow import ShadowTask, shadow_tasks
 from rlaas.runtime.log import logger
@@ -19,7 +19,7 @@ from rlaas.telemetry.store import StoredEvent
 
 def read(record: StreamRecord) -> tuple[StoredEvent, list[ShadowTask]]:
     """The new event, and a task for each shadow policy that its decision drew."""
-    event = stored_event(new_image(record))
+    event = read_stored_event(read_new_image(record))
     return event, list(shadow_tasks(event)) if "mirrored" in event.shadow_roles else []
 
 
@@ -49,7 +49,7 @@ def mirror(tasks_of: Sequence[Sequence[ShadowTask]]) -> list[int]:
 def handler(event: Mapping[str, object], context: LambdaContext) -> BatchResponse:
     """Deliver and mirror every new event; the stream delivers again from the first event on that Firehose or the queue
     refused. Raises: DependencyUnavailable."""
-    inserts = [record for record in records_of(event) if record["eventName"] == "INSERT"]
+    inserts = [record for record in list_records(event) if record["eventName"] == "INSERT"]
     stage = current_stage()
     new_events, failures = read_each(event, inserts, read, keeper=stage.keeper(context.invoked_function_arn))
     refused = {*stage.lake.deliver([new for _, (new, _) in new_events]), *mirror([tasks for _, (_, tasks) in new_events])}

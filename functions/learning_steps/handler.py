@@ -6,13 +6,13 @@ from typing import Literal
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, JsonValue
 
-from rlaas.adapters.aws.executions import stopped_execution
+from rlaas.adapters.aws.executions import read_stopped_execution
 from rlaas.clock import utc_now
-from rlaas.learning.runs import LearningSettings, Place, RunConductor
+from rlaas.learning.runs import LearningSettings, RunConductor, RunSite
 from rlaas.learning.start_run import request_run
 from rlaas.runtime.environment import LearningEnvironment
 from rlaas.runtime.stage import Stage, current_stage
-from rlaas.runtime.state_machines import Failure, settings_of
+from rlaas.runtime.state_machines import Failure, merge_settings
 
 
 class Step(BaseModel):
@@ -27,9 +27,9 @@ class Step(BaseModel):
     error: Failure | None = None
 
 
-def step_of(event: Mapping[str, object]) -> Step:
+def read_step(event: Mapping[str, object]) -> Step:
     """The step in `event`; for an execution that was stopped from outside, the step `fail`."""
-    stopped = stopped_execution(event)
+    stopped = read_stopped_execution(event)
     if stopped is None:
         return Step.model_validate(event)
     error = Failure(Error="ExecutionStopped", Cause=stopped.reason)
@@ -38,8 +38,8 @@ def step_of(event: Mapping[str, object]) -> Step:
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValue]:
     """Do one step. Raises: `RlaasError`s by name, for Retry and Catch."""
-    stage, step = current_stage(), step_of(event)
-    conductor = RunConductor(stage.registry, stage.artifacts, utc_now, place_of(stage), step.tenant_id, step.skill, step.run_id)
+    stage, step = current_stage(), read_step(event)
+    conductor = RunConductor(stage.registry, stage.artifacts, utc_now, find_site(stage), step.tenant_id, step.skill, step.run_id)
     match step.step:
         case "begin":
             request_run(
@@ -47,7 +47,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
                 tenant_id=step.tenant_id,
                 skill=step.skill,
                 run_id=step.run_id,
-                settings=settings_of(LearningSettings, stage.settings(LearningEnvironment).learning_settings, step.settings),
+                settings=merge_settings(LearningSettings, stage.settings(LearningEnvironment).learning_settings, step.settings),
                 actor=f"execution:{step.run_id}",
                 reason=step.reason,
                 clock=utc_now,
@@ -55,17 +55,17 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
             return conductor.begin()
         case "decide":
             run = conductor.decide()
-            return {"status": run.status, "reason": run.reason, "release": conductor.to_release()}
+            return {"status": run.status, "reason": run.reason, "release": conductor.list_unneeded_adapters()}
         case "fail":
             reason = step.error.message if step.error else "no error was given"
             conductor.fail(reason)
-            return {"status": "failed", "reason": reason, "release": conductor.to_release()}
+            return {"status": "failed", "reason": reason, "release": conductor.list_unneeded_adapters()}
 
 
-def place_of(stage: Stage) -> Place:
+def find_site(stage: Stage) -> RunSite:
     """Where the stage's learning runs read and write."""
     settings = stage.settings(LearningEnvironment)
-    return Place(
+    return RunSite(
         stage=stage.name,
         lake=settings.lake_bucket,
         bucket=settings.artifacts_bucket,

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from rlaas.adapters.aws.inference_components import let_sleep
 from rlaas.clock import utc_now
-from rlaas.learning.adapter_upkeep import Upkeep, keep_up, unload_all
+from rlaas.learning.adapter_upkeep import Upkeep, maintain_adapters, unload_all
 from rlaas.runtime.environment import AdaptersEnvironment
 from rlaas.runtime.metrics import emit
 from rlaas.runtime.stage import Stage, current_stage
@@ -68,7 +68,7 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, ob
 
 def keep_adapters_up(stage: Stage, *, dry_run: bool, time_is_left: Callable[[], bool]) -> Upkeep:
     """Load and unload adapters until they are those that the stage's routes and policies name."""
-    return keep_up(
+    return maintain_adapters(
         stage.registry,
         stage.adapters,
         endpoint=stage.settings(AdaptersEnvironment).endpoint_name,

@@ -22,7 +22,7 @@ def handler(_: Mapping[str, object], __: LambdaContext) -> dict[str, int]:
     """
     stage = current_stage()
     before = utc_now() - SETTLED
-    under_way, dead_letters = stage.shadow_queue.depth().total, stage.dead_shadows.depth().total
+    under_way, dead_letters = stage.shadow_queue.measure_depth().total, stage.dead_shadows.measure_depth().total
     entries = stage.shadow_ledger.entries(before=before)
     counts = {"entries": entries, "under_way": under_way, "dead": dead_letters, "lost": max(0, entries - under_way - dead_letters)}
     if entries or under_way or dead_letters:  # CloudWatch bills a metric for each hour in which it is sent

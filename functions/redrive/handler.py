@@ -22,7 +22,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> Mapping[str, objec
         page = stage.kept_redriver.play(cursor if isinstance(cursor, str) else None)
         logger.info("played again", handled=page.handled, superseded=page.superseded, left=len(page.left))
         return page.model_dump(mode="json")
-    waiting = {str(place): count for place, count in stage.kept_redriver.waiting().items()}
+    waiting = {str(place): count for place, count in stage.kept_redriver.count_waiting().items()}
     if event["action"] == "count":
         emit(
             {"Unhandled": (sum(waiting.values()), "Count")},

@@ -13,7 +13,7 @@ from time import monotonic
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.adapters.aws.events import stored_event
+from rlaas.adapters.aws.events import read_stored_event
 from rlaas.adapters.aws.follow_ups import read_arrivals
 from rlaas.adapters.aws.stream_batches import (
     BatchResponse,
@@ -21,9 +21,9 @@ from rlaas.adapters.aws.stream_batches import (
     begin_again_at,
     do_in_order,
     is_redrive,
-    new_image,
+    list_records,
     read_each,
-    records_of,
+    read_new_image,
     report_failures,
     report_first_failure,
 )
@@ -31,7 +31,7 @@ from rlaas.adapters.aws.usage import COUNTABLE
 from rlaas.clock import utc_now
 from rlaas.errors import DependencyUnavailable
 from rlaas.rewards.follow_up import FollowUp
-from rlaas.rewards.standing import Arrivals, arrivals_of
+from rlaas.rewards.standing import Arrivals, collect_arrivals
 from rlaas.runtime.log import logger
 from rlaas.runtime.stage import current_stage
 from rlaas.telemetry.store import StoredEvent
@@ -42,7 +42,7 @@ SHARE_S = 0.1
 
 def read(record: StreamRecord) -> StoredEvent:
     """The new event, checked to be well-formed. Raises: pydantic.ValidationError."""
-    stored = stored_event(new_image(record))
+    stored = read_stored_event(read_new_image(record))
     stored.event()
     return stored
 
@@ -58,7 +58,7 @@ class Turns:
 
     def take(self, records: list[StreamRecord], events: list[StoredEvent]) -> None:
         """Follow up the events of an interaction while its tenant has a share left."""
-        arrivals = arrivals_of(events)
+        arrivals = collect_arrivals(events)
         if self._seconds[arrivals.tenant_id] > self._share_s:
             self.late.append((records, arrivals))
             return
@@ -75,13 +75,13 @@ def handler(event: Mapping[str, object], context: LambdaContext, *, share_s: flo
     Each tenant has `share_s` seconds of a batch. Raises, for events that were put off: RlaasError.
     """
     stage = current_stage()
-    follow_up = FollowUp(stage.events, cache(stage.registry.reward_spec), utc_now)
+    follow_up = FollowUp(stage.events, cache(stage.registry.get_reward_spec), utc_now)
     if (arrivals := read_arrivals(event)) is not None:
         for arrival in arrivals:
             follow_up(arrival)
         return report_failures([])
     keeper = stage.keeper(context.invoked_function_arn)
-    inserts = [record for record in records_of(event) if record["eventName"] == "INSERT"]
+    inserts = [record for record in list_records(event) if record["eventName"] == "INSERT"]
     new_events, failures = read_each(event, inserts, read, keeper=keeper)
     countable_from = utc_now() - COUNTABLE if is_redrive(event) else datetime.min.replace(tzinfo=UTC)
     try:
@@ -89,7 +89,7 @@ def handler(event: Mapping[str, object], context: LambdaContext, *, share_s: flo
             stage.usage.count(countable)
     except DependencyUnavailable as error:
         logger.error("usage not counted", detail=error.detail)
-        return begin_again_at(records_of(event)[0])
+        return begin_again_at(list_records(event)[0])
     turns = Turns(follow_up, share_s=share_s)
     works = [(records, partial(turns.take, records, its_events)) for records, its_events in _group_by_interaction(new_events)]
     failures += do_in_order(event, works, keeper=keeper)

@@ -6,7 +6,7 @@ from typing import Literal
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, JsonValue
 
-from rlaas.adapters.aws.executions import stopped_execution
+from rlaas.adapters.aws.executions import read_stopped_execution
 from rlaas.clock import utc_now
 from rlaas.rollout.conduct import Conductor
 from rlaas.rollout.request import request_rollout
@@ -14,7 +14,7 @@ from rlaas.rollout.steps import RolloutSettings
 from rlaas.runtime.environment import RolloutEnvironment
 from rlaas.runtime.harm_metric import emit_harm
 from rlaas.runtime.stage import Stage, current_stage
-from rlaas.runtime.state_machines import Failure, settings_of
+from rlaas.runtime.state_machines import Failure, merge_settings
 
 
 class Step(BaseModel):
@@ -31,9 +31,9 @@ class Step(BaseModel):
     error: Failure | None = None
 
 
-def step_of(event: Mapping[str, object]) -> Step:
+def read_step(event: Mapping[str, object]) -> Step:
     """The step in `event`; for an execution that was stopped from outside, the step `abort`."""
-    stopped = stopped_execution(event)
+    stopped = read_stopped_execution(event)
     if stopped is None:
         return Step.model_validate(event)
     error = Failure(Error="ExecutionStopped", Cause=stopped.reason)
@@ -42,7 +42,7 @@ def step_of(event: Mapping[str, object]) -> Step:
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValue]:
     """Do one step. Raises: `RlaasError`s by name, for Retry and Catch."""
-    stage, step = current_stage(), step_of(event)
+    stage, step = current_stage(), read_step(event)
     conductor = Conductor(stage.registry, stage.events, stage.trials, stage.guards, utc_now, step.tenant_id, step.skill, step.rollout_id)
     match step.step:
         case "begin":
@@ -52,7 +52,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
         case "analyse":
             outcome, state = conductor.analyse(step.index)
             if state is not None:
-                emit_harm(state, conductor.rollout().candidate, stage=stage.name, at=utc_now())
+                emit_harm(state, conductor.read_rollout().candidate, stage=stage.name, at=utc_now())
             return {"outcome": outcome}
         case "promote":
             return {"state": conductor.promote()}
@@ -77,7 +77,7 @@ def begin(step: Step, conductor: Conductor, stage: Stage) -> dict[str, JsonValue
         skill=step.skill,
         rollout_id=step.rollout_id,
         candidate=step.policy_id,
-        settings=settings_of(RolloutSettings, stage.settings(RolloutEnvironment).rollout_settings, step.settings),
+        settings=merge_settings(RolloutSettings, stage.settings(RolloutEnvironment).rollout_settings, step.settings),
         actor=f"execution:{step.rollout_id}",
         reason=step.reason,
         now=utc_now(),

@@ -12,8 +12,8 @@ from rlaas.clock import utc_now
 from rlaas.errors import Forbidden, RlaasError
 from rlaas.runtime.stage import current_stage, import_ahead
 from rlaas.telemetry.events import MAX_BATCH, REPORTED
-from rlaas.telemetry.feedback_token import FeedbackTokenRequest, feedback_token
-from rlaas.telemetry.ingest import Recorded, record, record_all
+from rlaas.telemetry.feedback_token import FeedbackTokenRequest, issue_feedback_token
+from rlaas.telemetry.ingest import RecordedEvent, record_event, record_events
 from rlaas.telemetry.permission import FEEDBACK_ONLY
 from rlaas.tenancy.keys import require_scope
 
@@ -43,7 +43,7 @@ def ingest(event_type: str, event: GatewayEvent) -> Reply:
     who = authorize(event) if event_type == "feedback" else authorize_server(event)
     stage = current_stage()
     key = header(event, "Idempotency-Key")
-    result = record(
+    result = record_event(
         parse(REPORTED[event_type], event),
         who.tenant_id,
         stage.events,
@@ -51,9 +51,9 @@ def ingest(event_type: str, event: GatewayEvent) -> Reply:
         skills=stage.registry,
         scrubber=stage.scrubbers.of(who.tenant_id),
         idempotency_key=key,
-        page_key_id=_page_key(who),
+        page_key_id=_find_page_key(who),
     )
-    return Reply(_status(result), {f"{event_type}_id": result.event_id, **_reply_fields(result)})
+    return Reply(_find_status(result), {f"{event_type}_id": result.event_id, **_build_reply_fields(result)})
 
 
 def record_batch(event: GatewayEvent) -> Reply:
@@ -68,7 +68,7 @@ def record_batch(event: GatewayEvent) -> Reply:
     stage = current_stage()
     key = header(event, "Idempotency-Key")
     outcomes = iter(
-        record_all(
+        record_events(
             [item for item in events if not isinstance(item, RlaasError)],
             who.tenant_id,
             stage.events,
@@ -76,36 +76,36 @@ def record_batch(event: GatewayEvent) -> Reply:
             skills=stage.registry,
             scrubber=stage.scrubbers.of(who.tenant_id),
             idempotency_keys=[f"{key}/{place}" if key else None for place, item in enumerate(events) if not isinstance(item, RlaasError)],
-            page_key_id=_page_key(who),
+            page_key_id=_find_page_key(who),
         )
     )
-    results = [_result(item if isinstance(item, RlaasError) else next(outcomes), request_id(event)) for item in events]
+    results = [_build_result(item if isinstance(item, RlaasError) else next(outcomes), request_id(event)) for item in events]
     return Reply(200, {"results": results})
 
 
-def token(event: GatewayEvent) -> Reply:
+def make_token(event: GatewayEvent) -> Reply:
     """The token with which a page may give feedback on an output, for a back end that reports outputs in the
     background."""
     who = authorize_server(event)
     output = parse(FeedbackTokenRequest, event).to_shown()
-    return Reply(200, {"feedback_token": feedback_token(output, scrubber=current_stage().scrubbers.of(who.tenant_id), now=utc_now())})
+    return Reply(200, {"feedback_token": issue_feedback_token(output, scrubber=current_stage().scrubbers.of(who.tenant_id), now=utc_now())})
 
 
-def _page_key(who: Caller) -> str | None:
+def _find_page_key(who: Caller) -> str | None:
     return who.key_id if who.publishable else None
 
 
-def _result(outcome: Recorded | RlaasError, request: str) -> JsonValue:
+def _build_result(outcome: RecordedEvent | RlaasError, request: str) -> JsonValue:
     if isinstance(outcome, RlaasError):
         return {"status": status_of(outcome), **error_body(outcome, request)}
-    return {"status": _status(outcome), "id": outcome.event_id, **_reply_fields(outcome)}
+    return {"status": _find_status(outcome), "id": outcome.event_id, **_build_reply_fields(outcome)}
 
 
-def _status(result: Recorded) -> int:
+def _find_status(result: RecordedEvent) -> int:
     return 200 if not result.new else 202 if result.pending else 201
 
 
-def _reply_fields(result: Recorded) -> dict[str, JsonValue]:
+def _build_reply_fields(result: RecordedEvent) -> dict[str, JsonValue]:
     token: dict[str, JsonValue] = {"feedback_token": result.feedback_token} if result.feedback_token else {}
     return {"idempotent_replay": not result.new, "pending": result.pending, **token}
 
@@ -115,7 +115,7 @@ handler = make_handler(
         "POST /v1/interaction.create": partial(ingest, "interaction"),
         "POST /v1/interaction.output": partial(ingest, "output"),
         "POST /v1/feedback.submit": partial(ingest, "feedback"),
-        "POST /v1/feedback.token": token,
+        "POST /v1/feedback.token": make_token,
         "POST /v1/task_result": partial(ingest, "task_result"),
         "POST /v1/events:batch": record_batch,
     }

@@ -29,7 +29,7 @@ def watch(tenant_id: str, skill: str, stage: Stage, time_is_left: Callable[[], b
     state = conductor.watch()
     while time_is_left() and (further := conductor.watch()).version > state.version:
         state = further
-    emit_harm(state, conductor.rollout().candidate, stage=stage.name, at=utc_now())
+    emit_harm(state, conductor.read_rollout().candidate, stage=stage.name, at=utc_now())
 
 
 def handler(_: Mapping[str, object], context: LambdaContext) -> dict[str, int]:

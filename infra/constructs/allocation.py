@@ -6,7 +6,7 @@ from aws_cdk import aws_events_targets as targets
 from constructs import Construct
 
 from infra.config import StageConfig
-from infra.constructs.failures import failure_queue
+from infra.constructs.failures import find_failure_queue
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.tenant_table import TenantTable
 from rlaas.runtime.environment import AllocationEnvironment
@@ -43,7 +43,7 @@ class Allocation(Construct):
         )
         self.function.allow("dynamodb:BatchGetItem", on=[events.table_arn])
         self.function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=[registry.table_arn, counters.table_arn])
-        self.failures = failure_queue(self, config)
+        self.failures = find_failure_queue(self, config)
         rules.Rule(
             self,
             "Schedule",

@@ -14,7 +14,7 @@ MODELS_ARE_DATA = "Policies name their Bedrock models, guardrails and regions; a
 KEYS_ARE_DATA = "Tenants' vendor keys are named rlaas/<stage>/<tenant>/<name> when they are made; the adapter binds the tenant."
 
 
-def vendor_keys(scope: Construct, config: StageConfig) -> str:
+def make_vendor_keys_arn(scope: Construct, config: StageConfig) -> str:
     """The ARN of the secrets with tenants' vendor keys."""
     stack = Stack.of(scope)
     return f"arn:{stack.partition}:secretsmanager:{stack.region}:{stack.account}:secret:rlaas/{config.name}/*"
@@ -78,7 +78,7 @@ class AnsweringFunction(PythonFunction):
         stack = Stack.of(self)
         guardrails = f"arn:{stack.partition}:bedrock:*:{stack.account}:guardrail/*"
         self.allow("bedrock:ApplyGuardrail", on=[guardrails], wildcard_because=MODELS_ARE_DATA)
-        self.allow("secretsmanager:GetSecretValue", on=[vendor_keys(self, config)], wildcard_because=KEYS_ARE_DATA)
+        self.allow("secretsmanager:GetSecretValue", on=[make_vendor_keys_arn(self, config)], wildcard_because=KEYS_ARE_DATA)
 
     def _bedrock_models(self) -> list[str]:
         """The ARNs of what a policy may name: models, and the account's profiles, which lead to models in other

@@ -9,7 +9,7 @@ from constructs import Construct
 from infra.acknowledge import acknowledge_wildcards
 from infra.config import StageConfig
 from infra.constructs.event_lake import EventLake
-from infra.constructs.failures import failure_queue
+from infra.constructs.failures import find_failure_queue
 from infra.constructs.image_repository import ImageRepository
 from infra.constructs.sagemaker_role import SageMakerRole
 from infra.constructs.state_machine import StateMachine
@@ -43,7 +43,7 @@ class Compaction(Construct):
             },
         )
         self._allow_job(config, job)
-        self.failures = failure_queue(self, config)
+        self.failures = find_failure_queue(self, config)
         events.Rule(
             self,
             "Daily",

@@ -14,7 +14,7 @@ from infra.acknowledge import acknowledge_wildcards
 from infra.config import StageConfig
 from infra.constructs.failures import Failures
 from infra.constructs.private_bucket import PrivateBucket
-from infra.constructs.python_function import PythonFunction, log_group
+from infra.constructs.python_function import PythonFunction, add_log_group
 from rlaas.runtime.environment import LakeEnvironment
 
 EVENT_TYPES = ("interaction", "output", "feedback", "task_result", "reward", "guardrail", "failure")
@@ -40,7 +40,7 @@ _FIRST_DAY = "2020-01-01"
 _MIB_PER_PARTITION = 64  # the least that Firehose takes with dynamic partitioning and format conversion
 
 
-def new_events(*event_types: str) -> dict[str, object]:
+def filter_new_events(*event_types: str) -> dict[str, object]:
     """The stream filter that passes new events of these types; the table also contains links to events."""
     return {"eventName": ["INSERT"], "dynamodb": {"NewImage": {"event_type": {"S": list(event_types)}}}}
 
@@ -112,7 +112,7 @@ class EventLake(Construct):
         self.writer.allow("firehose:PutRecordBatch", on=[self.delivery_stream.attr_arn])
         self.writer.read_stream_of(
             events,
-            filters=[new_events(*EVENT_TYPES)],
+            filters=[filter_new_events(*EVENT_TYPES)],
             batch_size=100,
             batching=Duration.seconds(1),
             failures=failures,
@@ -162,7 +162,7 @@ class EventLake(Construct):
 
         It writes records that it can neither partition nor convert under `errors/`, with the reason.
         """
-        log = log_group(self, "DeliveryLogs", config=config, name=f"/aws/kinesisfirehose/{config.prefix}-events")
+        log = add_log_group(self, "DeliveryLogs", config=config, name=f"/aws/kinesisfirehose/{config.prefix}-events")
         log_stream = logs.LogStream(
             self, "DeliveryLogStream", log_group=log, log_stream_name="delivery", removal_policy=RemovalPolicy.DESTROY
         )

@@ -16,7 +16,7 @@ BATCHES = "aws/lambda/*"
 """The keys of the objects in which Lambda keeps failed batches."""
 
 
-def dead_letter_queue(scope: Construct, id: str, *, name: str | None = None) -> sqs.Queue:
+def add_dead_letter_queue(scope: Construct, id: str, *, name: str | None = None) -> sqs.Queue:
     """A queue for messages that could not be handled, kept for two weeks."""
     queue = sqs.Queue(
         scope, id, queue_name=name, enforce_ssl=True, encryption=sqs.QueueEncryption.SQS_MANAGED, retention_period=Duration.days(14)
@@ -25,7 +25,7 @@ def dead_letter_queue(scope: Construct, id: str, *, name: str | None = None) -> 
     return queue
 
 
-def failure_queue(scope: Construct, config: StageConfig) -> sqs.IQueue:
+def find_failure_queue(scope: Construct, config: StageConfig) -> sqs.IQueue:
     """The stage's queue of failed calls, by its name: rules of every stack send to it, and by object its policy would
     depend on all of them."""
     return sqs.Queue.from_queue_arn(scope, "FailureQueue", Stack.of(scope).format_arn(service="sqs", resource=_queue_name(config)))
@@ -57,7 +57,7 @@ class Failures(Construct):
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, access_logs: s3.IBucket) -> None:
         super().__init__(scope, id)
         self.bucket = PrivateBucket(self, "Bucket", config=config, name="failures", access_logs=access_logs)
-        self.queue = dead_letter_queue(self, "Queue", name=_queue_name(config))
+        self.queue = add_dead_letter_queue(self, "Queue", name=_queue_name(config))
         stack = Stack.of(self)
         rules = stack.format_arn(service="events", resource="rule", resource_name=f"{config.prefix}-*")
         self.queue.add_to_resource_policy(

@@ -6,7 +6,7 @@ from aws_cdk import aws_events_targets as targets
 from constructs import Construct
 
 from infra.config import StageConfig
-from infra.constructs.failures import failure_queue
+from infra.constructs.failures import find_failure_queue
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.state_machine import StateMachine
 from infra.constructs.tenant_table import TenantTable
@@ -86,7 +86,7 @@ class GuardedRollout(Construct):
             substitutions={"RolloutStepsFunctionArn": self.steps.target.function_arn},
         )
         self.state_machine.allow_invoke(self.steps.target)
-        self.failures = failure_queue(self, config)
+        self.failures = find_failure_queue(self, config)
         self.state_machine.close_by(self.steps, failures=self.failures)
 
         events.Rule(

@@ -9,7 +9,7 @@ from constructs import Construct
 from infra.acknowledge import acknowledge_wildcards
 from infra.config import StageConfig
 from infra.constructs.event_lake import EventLake
-from infra.constructs.failures import failure_queue
+from infra.constructs.failures import find_failure_queue
 from infra.constructs.held_out_asker import HeldOutAsker
 from infra.constructs.image_repository import ImageRepository
 from infra.constructs.private_bucket import PrivateBucket
@@ -92,7 +92,7 @@ class LearningPipeline(Construct):
         )
         self.state_machine.allow_invoke(self.steps.target)
         self.state_machine.allow_invoke(self.asker.target)
-        self.failures = failure_queue(self, config)
+        self.failures = find_failure_queue(self, config)
         self.state_machine.close_by(self.steps, failures=self.failures)
         self._allow_selections(lake)
         self._allow_jobs(config, roles=[dataset, train, evaluate], endpoint=endpoint)

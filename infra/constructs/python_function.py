@@ -15,7 +15,7 @@ from constructs import Construct
 from infra import bundling
 from infra.acknowledge import acknowledge, acknowledge_wildcards
 from infra.config import StageConfig
-from infra.constructs.failures import BATCHES, Failures, KeptRecords, failure_queue
+from infra.constructs.failures import BATCHES, Failures, KeptRecords, find_failure_queue
 from rlaas.runtime.environment import Environment
 
 _RLAAS = bundling.ROOT / "layers" / "rlaas"
@@ -43,7 +43,7 @@ class PythonLayers(Construct):
         Raises: bundling.LayersTooLarge when Lambda would not take them together.
         """
         if Stack.of(self).bundling_required:
-            archives = [bundling.third_party_layer(each, self._config.runtime) for each in packages]
+            archives = [bundling.build_layer(each, self._config.runtime) for each in packages]
             bundling.check_size(name, [*archives, _RLAAS, bundling.ROOT / "functions" / name])
         return [*map(self._of_packages, packages), self._rlaas]
 
@@ -53,9 +53,9 @@ class PythonLayers(Construct):
             # `cdk deploy` bundles the stacks it deploys. Where CDK bundles nothing (tests, `make synth`), the lock
             # replaces the layer, so that neither pip nor a network is needed; its hash differs, so that it is never
             # deployed as the layer.
-            content, fingerprint = bundling.lock(packages).parent, f"unbuilt-{bundling.fingerprint(packages, runtime)}"
+            content, fingerprint = bundling.find_lock(packages).parent, f"unbuilt-{bundling.compute_fingerprint(packages, runtime)}"
             if Stack.of(self).bundling_required:
-                content, fingerprint = bundling.third_party_layer(packages, runtime), bundling.fingerprint(packages, runtime)
+                content, fingerprint = bundling.build_layer(packages, runtime), bundling.compute_fingerprint(packages, runtime)
             self._third_party[packages] = self._version(
                 {"deps": "Dependencies", "entities": "Entities"}[packages],
                 f"Third-party packages (layers/{packages}) for Python {runtime.python} on {runtime.architecture}",
@@ -69,8 +69,8 @@ class PythonLayers(Construct):
             id,
             description=description,
             code=code,
-            compatible_runtimes=[python_runtime(self._config)],
-            compatible_architectures=[architecture(self._config)],
+            compatible_runtimes=[find_runtime(self._config)],
+            compatible_architectures=[find_architecture(self._config)],
             removal_policy=RemovalPolicy.DESTROY,
         )
 
@@ -113,7 +113,7 @@ class PythonFunction(Construct):
         super().__init__(scope, id)
         self.config = config
         function_name = f"{config.prefix}-{name}"
-        self.log_group = log_group(self, "Logs", config=config, name=f"/aws/lambda/{function_name}")
+        self.log_group = add_log_group(self, "Logs", config=config, name=f"/aws/lambda/{function_name}")
         role = iam.Role(
             self,
             "Role",
@@ -127,11 +127,11 @@ class PythonFunction(Construct):
             "Function",
             function_name=function_name,
             description=description,
-            runtime=python_runtime(config),
-            architecture=architecture(config),
+            runtime=find_runtime(config),
+            architecture=find_architecture(config),
             handler="run.sh" if web_server else "handler.handler",
             code=lambda_.Code.from_asset(str(bundling.ROOT / "functions" / name), exclude=_EXCLUDED),
-            layers=[*PythonLayers.of(self, config).versions(name, packages), *([web_adapter(self, config)] if web_server else [])],
+            layers=[*PythonLayers.of(self, config).versions(name, packages), *([find_web_adapter(self, config)] if web_server else [])],
             role=role,
             timeout=timeout,
             memory_size=memory_mib,
@@ -217,7 +217,7 @@ class PythonFunction(Construct):
 
         A rule's own dead letter queue gets only events that could not be handed to the function at all.
         """
-        self.target.configure_async_invoke(on_failure=destinations.SqsDestination(failure_queue(self, self.config)), retry_attempts=2)
+        self.target.configure_async_invoke(on_failure=destinations.SqsDestination(find_failure_queue(self, self.config)), retry_attempts=2)
         return self.target
 
 
@@ -228,7 +228,7 @@ def _variables(environment: Environment) -> dict[str, str]:
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
 
 
-def web_adapter(scope: Construct, config: StageConfig) -> lambda_.ILayerVersion:
+def find_web_adapter(scope: Construct, config: StageConfig) -> lambda_.ILayerVersion:
     """Lambda Web Adapter, which turns invocations into HTTP requests: AWS's own layer, at a version that supports
     SnapStart (1.1.0)."""
     name = {"arm64": "LambdaAdapterLayerArm64", "x86_64": "LambdaAdapterLayerX86"}[config.runtime.architecture]
@@ -236,7 +236,7 @@ def web_adapter(scope: Construct, config: StageConfig) -> lambda_.ILayerVersion:
     return lambda_.LayerVersion.from_layer_version_arn(scope, "WebAdapter", arn)
 
 
-def log_group(scope: Construct, id: str, *, config: StageConfig, name: str) -> logs.LogGroup:
+def add_log_group(scope: Construct, id: str, *, config: StageConfig, name: str) -> logs.LogGroup:
     """A log group that keeps lines for the stage's retention and is deleted with its stack."""
     return logs.LogGroup(
         scope,
@@ -247,14 +247,14 @@ def log_group(scope: Construct, id: str, *, config: StageConfig, name: str) -> l
     )
 
 
-def python_runtime(config: StageConfig) -> lambda_.Runtime:
+def find_runtime(config: StageConfig) -> lambda_.Runtime:
     """The stage's Lambda runtime."""
     return lambda_.Runtime(
         f"python{config.runtime.python}", lambda_.RuntimeFamily.PYTHON, supports_inline_code=True, supports_snap_start=True
     )
 
 
-def architecture(config: StageConfig) -> lambda_.Architecture:
+def find_architecture(config: StageConfig) -> lambda_.Architecture:
     """The stage's processor architecture."""
     return lambda_.Architecture.ARM_64 if config.runtime.architecture == "arm64" else lambda_.Architecture.X86_64
 

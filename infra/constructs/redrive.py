@@ -9,7 +9,7 @@ from constructs import Construct
 
 from infra.config import StageConfig
 from infra.constructs.event_lake import EventLake
-from infra.constructs.failures import BATCHES, Failures, failure_queue
+from infra.constructs.failures import BATCHES, Failures, find_failure_queue
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.shadows import ShadowQueue
 from rlaas.runtime.environment import RedriveEnvironment
@@ -75,7 +75,7 @@ class Redrive(Construct):
                 targets.LambdaFunction(
                     function.keep_failed_calls(),
                     event=rules.RuleTargetInput.from_object({"action": "count"}),
-                    dead_letter_queue=failure_queue(self, config),
+                    dead_letter_queue=find_failure_queue(self, config),
                     retry_attempts=0,
                     max_event_age=COUNT_EVERY,
                 )

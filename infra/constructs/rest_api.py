@@ -15,7 +15,7 @@ from constructs import Construct
 from infra.acknowledge import acknowledge
 from infra.config import StageConfig
 from infra.constructs.firewall import Firewall
-from infra.constructs.python_function import log_group
+from infra.constructs.python_function import add_log_group
 from rlaas.runtime.paths import ADMIN_PATHS, EXPOSED_HEADERS, METHODS
 
 # The refusals of API Gateway itself, before it calls a function: its response type, status (None: as API Gateway sets
@@ -71,7 +71,7 @@ class PublicApi(Construct):
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, authorizer: lambda_.IFunction) -> None:
         super().__init__(scope, id)
-        access_log = log_group(self, "AccessLog", config=config, name=f"/aws/apigateway/{config.prefix}-access")
+        access_log = add_log_group(self, "AccessLog", config=config, name=f"/aws/apigateway/{config.prefix}-access")
         self.api = apigateway.RestApi(
             self,
             "Rest",
@@ -96,7 +96,7 @@ class PublicApi(Construct):
         )
         # API Gateway logs its errors to a group of this name, and makes one without an expiry if there is none when the
         # stage is made.
-        error_log = log_group(self, "ErrorLog", config=config, name=f"API-Gateway-Execution-Logs_{self.api.rest_api_id}/{_STAGE}")
+        error_log = add_log_group(self, "ErrorLog", config=config, name=f"API-Gateway-Execution-Logs_{self.api.rest_api_id}/{_STAGE}")
         self.api.deployment_stage.node.add_dependency(error_log)
         self._authorizer = apigateway.RequestAuthorizer(
             self,

@@ -11,7 +11,7 @@ from constructs import Construct
 from infra.config import StageConfig
 from infra.constructs.answering_function import AnsweringFunction
 from infra.constructs.entity_finder import EntityFinder
-from infra.constructs.failures import dead_letter_queue, failure_queue
+from infra.constructs.failures import add_dead_letter_queue, find_failure_queue
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.tenant_table import TenantTable
 from infra.constructs.vllm_endpoint import VllmEndpoint
@@ -23,7 +23,7 @@ class ShadowQueue(Construct):
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig) -> None:
         super().__init__(scope, id)
-        self.dead_letters = dead_letter_queue(self, "DeadLetters")
+        self.dead_letters = add_dead_letter_queue(self, "DeadLetters")
         self.queue = sqs.Queue(
             self,
             "Queue",
@@ -107,7 +107,7 @@ class Shadows(Construct):
             targets=[
                 targets.LambdaFunction(
                     self.check.keep_failed_calls(),
-                    dead_letter_queue=failure_queue(self, config),
+                    dead_letter_queue=find_failure_queue(self, config),
                     retry_attempts=2,
                     max_event_age=Duration.hours(1),
                 )

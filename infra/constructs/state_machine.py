@@ -14,7 +14,7 @@ from constructs import Construct
 
 from infra.acknowledge import acknowledge
 from infra.config import StageConfig
-from infra.constructs.python_function import PythonFunction, log_group
+from infra.constructs.python_function import PythonFunction, add_log_group
 from infra.state_machines.definitions import read_definition
 
 
@@ -32,7 +32,7 @@ class StateMachine(sfn.StateMachine):
             definition_body=sfn.DefinitionBody.from_string(json.dumps(read_definition(name), indent=2)),
             definition_substitutions=dict(substitutions),
             logs=sfn.LogOptions(
-                destination=log_group(scope, f"{id}Logs", config=config, name=f"/aws/vendedlogs/states/{config.prefix}-{name}"),
+                destination=add_log_group(scope, f"{id}Logs", config=config, name=f"/aws/vendedlogs/states/{config.prefix}-{name}"),
                 level=sfn.LogLevel.ALL,
                 include_execution_data=False,
             ),

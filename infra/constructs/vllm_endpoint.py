@@ -11,7 +11,7 @@ from constructs import Construct
 from infra.config import StageConfig
 from infra.constructs.image_repository import ImageRepository
 from infra.constructs.private_bucket import PrivateBucket
-from infra.constructs.python_function import log_group
+from infra.constructs.python_function import add_log_group
 from infra.constructs.sagemaker_role import SageMakerRole
 
 VARIANT = "all"
@@ -28,8 +28,8 @@ RESERVED_MIB = 1_024
 class VllmEndpoint(Construct):
     """Endpoint `rlaas-<stage>` with the base inference component `rlaas-<stage>--base`.
 
-    An adapter is another inference component, named by `rlaas.ids.adapter_name` and made by a learning run; it needs no
-    machine of its own.
+    An adapter is another inference component, named by `rlaas.ids.make_adapter_name` and made by a learning run; it
+    needs no machine of its own.
     """
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, artifacts: PrivateBucket, images: ImageRepository) -> None:
@@ -101,7 +101,7 @@ class VllmEndpoint(Construct):
         )
         # Made before SageMaker makes them, which would keep lines for ever; an adapter logs to its base model's group.
         for kind, name in (("Endpoints", self.endpoint_name), ("InferenceComponents", self.component_name)):
-            endpoint.node.add_dependency(log_group(self, f"{kind}Logs", config=config, name=f"/aws/sagemaker/{kind}/{name}"))
+            endpoint.node.add_dependency(add_log_group(self, f"{kind}Logs", config=config, name=f"/aws/sagemaker/{kind}/{name}"))
 
         component = sagemaker.CfnInferenceComponent
         self.base = component(
@@ -128,7 +128,7 @@ class VllmEndpoint(Construct):
             service="sagemaker", resource="inference-component", resource_name=f"{self.endpoint_name}--*--v*"
         )
         """The ARN pattern of this stage's adapters, and of no other stage's: their names are data
-        (`rlaas.ids.adapter_name`)."""
+        (`rlaas.ids.make_adapter_name`)."""
         self.base_arn = stack.format_arn(service="sagemaker", resource="inference-component", resource_name=self.component_name)
         self.arns = [self.endpoint_arn, self.base_arn, self.adapter_arns]
         """The ARNs of the endpoint, its base component and its adapters, for IAM policies."""

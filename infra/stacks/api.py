@@ -5,7 +5,7 @@ from constructs import Construct
 
 from infra.config import StageConfig
 from infra.constructs.adapter_upkeep import AdapterUpkeep
-from infra.constructs.answering_function import KEYS_ARE_DATA, AnsweringFunction, vendor_keys
+from infra.constructs.answering_function import KEYS_ARE_DATA, AnsweringFunction, make_vendor_keys_arn
 from infra.constructs.entity_finder import EntityFinder
 from infra.constructs.guarded_rollout import GUARDS_ARE_DATA, GuardedRollout
 from infra.constructs.learning_pipeline import LearningPipeline
@@ -192,7 +192,7 @@ class ApiStack(RlaasStack):
         )
         function.allow("sagemaker:ListInferenceComponents", on=["*"], wildcard_because="It lists names; IAM takes no resource for it.")
         function.allow(
-            "secretsmanager:GetSecretValue", on=[vendor_keys(self, self.config)], wildcard_because=KEYS_ARE_DATA
+            "secretsmanager:GetSecretValue", on=[make_vendor_keys_arn(self, self.config)], wildcard_because=KEYS_ARE_DATA
         )  # a policy may send a secret only to hosts that it names
         function.allow("lambda:InvokeFunction", on=[self.redrive.function.target.function_arn])
         function.allow("states:StartExecution", on=[learning.state_machine.state_machine_arn, rollout.state_machine.state_machine_arn])

@@ -8,7 +8,7 @@ from constructs import Construct
 
 from infra.acknowledge import acknowledge
 from infra.config import StageConfig
-from infra.constructs.event_lake import EventLake, new_events
+from infra.constructs.event_lake import EventLake, filter_new_events
 from infra.constructs.failures import Failures
 from infra.constructs.follow_ups import FollowUps
 from infra.constructs.image_repository import ImageRepository
@@ -76,7 +76,7 @@ class DataStack(RlaasStack):
         self.audit_writer = self._audit_writer()
         self.reward_writer.read_stream_of(
             self.events,
-            filters=[new_events("interaction", "output", "feedback", "task_result")],
+            filters=[filter_new_events("interaction", "output", "feedback", "task_result")],
             batch_size=100,
             batching=Duration.seconds(0),
             failures=self.failures,

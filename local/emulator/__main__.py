@@ -47,7 +47,7 @@ def _end_children() -> None:
 
 def _stop_with(owner: Process) -> None:
     """Stop when `owner` is gone: a process that started this cloud for itself may be killed before it can stop it."""
-    while owner.lives():
+    while owner.is_alive():
         time.sleep(OWNER_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
 

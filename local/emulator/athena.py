@@ -40,7 +40,7 @@ WORKGROUP_DEFAULTS: dict[str, Any] = {
 }
 
 
-def to_duckdb(query: str) -> str:
+def translate_query(query: str) -> str:
     """`query` in DuckDB's dialect.
 
     Raises: sqlglot.ParseError for what is not Athena's SQL; the execution fails with it.
@@ -51,7 +51,7 @@ def to_duckdb(query: str) -> str:
 async def _run_duckdb(query: str, database: str, catalog: str | None = None) -> dict[str, Any]:
     if unload := UNLOAD.fullmatch(query):
         return await _unload(unload, database, catalog)
-    result: dict[str, Any] = await _stock_run(to_duckdb(query), database, catalog)
+    result: dict[str, Any] = await _stock_run(translate_query(query), database, catalog)
     return result
 
 
@@ -77,7 +77,7 @@ async def _unload(statement: re.Match[str], database: str, catalog: str | None) 
         parts = Path(directory, "parts")
         compression = options.get("compression", "GZIP")
         how = f"FORMAT parquet, COMPRESSION {compression}, FILE_SIZE_BYTES {FILE_BYTES}"
-        result = await _stock_run(f"COPY ({to_duckdb(statement['query'])}) TO '{parts}' ({how})", database, catalog)
+        result = await _stock_run(f"COPY ({translate_query(statement['query'])}) TO '{parts}' ({how})", database, catalog)
         uris: list[str] = []
         if result["rows"][0][0]:
             run = time.strftime("%Y%m%d_%H%M%S_00000_") + uuid.uuid4().hex[:5]

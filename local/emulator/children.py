@@ -105,7 +105,7 @@ class Child:
             self._process.wait()
 
 
-def aws_environment(*, isolated: bool = False) -> dict[str, str]:
+def make_environment(*, isolated: bool = False) -> dict[str, str]:
     """Variables with which a container reaches this cloud by an unchanged boto3, and `local down` finds and ends it.
 
     An `isolated` container gets no credentials, as on AWS, where it has no network either.
@@ -124,7 +124,7 @@ def aws_environment(*, isolated: bool = False) -> dict[str, str]:
     }
 
 
-def in_background(work: Callable[..., Any], *arguments: object, name: str) -> threading.Thread:
+def run_in_background(work: Callable[..., Any], *arguments: object, name: str) -> threading.Thread:
     """Run `work` on a thread of its own, in this request's account and region."""
     thread = threading.Thread(target=contextvars.copy_context().run, args=(work, *arguments), daemon=True, name=name)
     thread.start()

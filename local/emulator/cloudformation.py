@@ -76,7 +76,7 @@ def _sagemaker(kind: str, *, wait: str | None = None) -> dict[str, Any]:
 
     def create(logical_id: str, properties: Properties, stack_name: str) -> Created:
         name = name_of(logical_id, properties, stack_name)
-        parameters = {key: value for key, value in properties.items() if key in api.input_shape(f"Create{kind}").members}
+        parameters = {key: value for key, value in properties.items() if key in api.find_input_shape(f"Create{kind}").members}
         arn = _call(f"Create{kind}", {**parameters, name_property: name})[arn_property]
         if wait:
             try:
@@ -102,7 +102,7 @@ def _sagemaker(kind: str, *, wait: str | None = None) -> dict[str, Any]:
             delete(physical_id, old)
             return new_resource
         name = physical_id.rpartition("/")[2]
-        parameters = {key: value for key, value in new.items() if key in api.input_shape(f"Update{kind}").members}
+        parameters = {key: value for key, value in new.items() if key in api.find_input_shape(f"Update{kind}").members}
         arn = _call(f"Update{kind}", {**parameters, name_property: name})[arn_property]
         _wait_until_in_service(f"Describe{kind}", name_property, name, wait)
         return arn, {name_property: name, arn_property: arn}

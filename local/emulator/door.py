@@ -55,7 +55,7 @@ class Refused(Exception):
         self.code, self.message = code, message
 
 
-def secret_of(access_key_id: str, session_token: str) -> str:
+def find_secret(access_key_id: str, session_token: str) -> str:
     """The secret that belongs to an access key, if it may be used now.
 
     Raises: Refused for any key but the cloud's own and those that IAM and STS made for its holder.
@@ -198,7 +198,7 @@ async def _check_signature(scope: AsgiScope, headers: dict[str, str], receive: R
     if not signature.signature.isascii():
         raise Refused("SignatureDoesNotMatch", sigv4.SIGNATURE_MISMATCH)
     token = query.get("X-Amz-Security-Token", [""])[0] if presigned else headers.get("x-amz-security-token", "")
-    secret = secret_of(signature.access_key_id, token)
+    secret = find_secret(signature.access_key_id, token)
     _check_time(signature, query.get("X-Amz-Expires", [""])[0] if presigned else None)
     if "host" not in signature.signed_headers.split(";"):
         raise Refused("SignatureDoesNotMatch", "'host' must be a signed header")

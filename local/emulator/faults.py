@@ -1,4 +1,5 @@
-"""The emulator's own errors in background work: `faults.log` has each with its trace, `local.cloud.faults` reads it.
+"""The emulator's own errors in background work: `faults.log` has each with its trace, `local.cloud.read_faults` reads
+it.
 
 An exception that nobody catches ends its thread, and stock ministack logs it among all else, so whoever waits for that
 work waits for ever. Errors of a request are no faults: its client got an answer.

@@ -86,7 +86,7 @@ def unpack(archive: bytes) -> Path:
     return directory
 
 
-def environment(config: dict[str, Any], code: Path, scratch: str) -> dict[str, str]:
+def make_environment(config: dict[str, Any], code: Path, scratch: str) -> dict[str, str]:
     """The environment variables a function sees: AWS's reserved ones, the function's own, and where AWS is."""
     _, region = stock._account_region_from_function_config(config)
     name = config["FunctionName"]
@@ -145,7 +145,7 @@ class LayersOnlyWorker(stock.Worker):  # type: ignore[misc]
         self._proc = subprocess.Popen(
             [sys.executable, "-I", "-S", str(WORKER)],
             cwd=code,
-            env=environment(self.config, code, self._tmpdir),
+            env=make_environment(self.config, code, self._tmpdir),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -85,7 +85,7 @@ def react(agent: Agent, case: Case, draft: str, seed: int) -> Reaction:
     return Reaction(final_text=final_text, action="sent" if is_used else "discarded")
 
 
-def house_style(first_name: str, body: str) -> str:
+def write_in_house_style(first_name: str, body: str) -> str:
     """`body` as the house writes it."""
     return f"Hi {first_name},\n\n{body}\n\n{SIGN_OFF}"
 
@@ -100,7 +100,7 @@ def is_house_style(first_name: str, text: str) -> bool:
     return 0 < len(body.split()) <= 45 and "\n" not in body.strip()
 
 
-def usable_sentences(case: Case, draft: str) -> tuple[str, ...]:
+def list_usable_sentences(case: Case, draft: str) -> tuple[str, ...]:
     """The draft's one or two sentences that already give the answer, or none.
 
     A sentence gives the answer if it has words of the answer that the customer did not write (an echo of the question
@@ -117,14 +117,14 @@ def usable_sentences(case: Case, draft: str) -> tuple[str, ...]:
 
 
 def _compose(agent: Agent, case: Case, draft: str, random: Random) -> str:
-    body = " ".join(usable_sentences(case, draft)) or case.answer
+    body = " ".join(list_usable_sentences(case, draft)) or case.answer
     if random.random() < agent.wrong_rate:
         body = random.choice([issue.answer for issue in TRAIN if "{" not in issue.answer])
     if random.random() < agent.typo_rate:
         body = _mistype(body, random)
     if random.random() < agent.off_style_rate:
         return random.choice((f"Hello {case.first_name},\n\n{body}\n\nRegards,\nNorthwind Support", f"{case.first_name}, {body}"))
-    return house_style(case.first_name, body)
+    return write_in_house_style(case.first_name, body)
 
 
 def _mistype(text: str, random: Random) -> str:

@@ -342,7 +342,7 @@ _MONTHS = ("January", "March", "May", "July", "October", "November")
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
 
 
-def cases(split: Split, seed: int) -> Iterator[Case]:
+def iterate_cases(split: Split, seed: int) -> Iterator[Case]:
     """Endless cases of one split: every issue once, in shuffled order, then again with other names and numbers. Same
     seed, same cases."""
     random = Random(f"{split}:{seed}")
@@ -364,7 +364,7 @@ def cases(split: Split, seed: int) -> Iterator[Case]:
 
 def week(seed: int, train: int, held_out: int) -> list[Case]:
     """A shuffled week of mail with `train` cases of the training issues and `held_out` of the others."""
-    mail = [*islice(cases("train", seed), train), *islice(cases("held_out", seed), held_out)]
+    mail = [*islice(iterate_cases("train", seed), train), *islice(iterate_cases("held_out", seed), held_out)]
     Random(f"week:{seed}").shuffle(mail)
     return mail
 

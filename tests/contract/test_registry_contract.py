@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rlaas.adapters.aws.audit_log import registry_change
+from rlaas.adapters.aws.audit_log import read_registry_change
 from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.errors import Conflict, InvalidInput, NotFound
 from rlaas.policies.policy_store import Policies
@@ -14,7 +14,7 @@ from rlaas.routing.route_store import Routes
 from rlaas.skills.skill import RewardSpec, Skill
 from rlaas.telemetry.store import SkillSource
 from rlaas.tenancy.keys import KeySource, make_key
-from rlaas.tenancy.registry import Change, Registry, skill_key, to_cursor
+from rlaas.tenancy.registry import Change, Registry, encode_cursor, skill_key
 from tests.contract.tables import make_table
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, policy, route
 
@@ -104,16 +104,16 @@ def test_nothing_lies_under_a_name_that_is_longer_than_keys_are(registry: Whole)
         with pytest.raises(NotFound):
             registry.get(Skill, TENANT, skill_key(long))
         with pytest.raises(NotFound):
-            registry.current_route(TENANT, long)
+            registry.get_route_for_request(TENANT, long)
         assert not registry.has_skill(TENANT, long)
         assert registry.list(Skill, TENANT, skill_key(long)).items == ()
         with pytest.raises(InvalidInput):
-            registry.list(Skill, TENANT, "SKILL#", cursor=to_cursor(skill_key(long)))
+            registry.list(Skill, TENANT, "SKILL#", cursor=encode_cursor(skill_key(long)))
 
 
 def test_numbers_count_from_one_and_each_sequence_by_itself(registry: Whole) -> None:
-    assert [registry.next_number(TENANT, SKILL, "policy") for _ in range(3)] == [1, 2, 3]
-    assert registry.next_number(TENANT, SKILL, "dataset") == 1
+    assert [registry.allocate_number(TENANT, SKILL, "policy") for _ in range(3)] == [1, 2, 3]
+    assert registry.allocate_number(TENANT, SKILL, "dataset") == 1
 
 
 def test_a_policy_comes_back_whole_and_cannot_be_overwritten(registry: Whole) -> None:
@@ -128,7 +128,7 @@ def test_a_policy_comes_back_whole_and_cannot_be_overwritten(registry: Whole) ->
 
 def test_a_route_is_written_only_over_the_version_expected(registry: Whole) -> None:
     with pytest.raises(NotFound) as absent:
-        registry.current_route(TENANT, SKILL)
+        registry.get_route_for_request(TENANT, SKILL)
     assert absent.value.param == "skill"
     registry.write_route(route(), expected_version=0)
     with pytest.raises(Conflict):
@@ -137,7 +137,7 @@ def test_a_route_is_written_only_over_the_version_expected(registry: Whole) -> N
     registry.write_route(second, expected_version=1)
     with pytest.raises(Conflict):
         registry.write_route(second, expected_version=1)
-    assert registry.current_route(TENANT, SKILL) == registry.get_route(TENANT, SKILL) == second
+    assert registry.get_route_for_request(TENANT, SKILL) == registry.get_route(TENANT, SKILL) == second
 
 
 def rolled_out() -> RouteTarget:
@@ -146,7 +146,7 @@ def rolled_out() -> RouteTarget:
 
 def test_rollback_puts_the_last_good_target_back_under_a_new_version(registry: Whole) -> None:
     registry.write_route(route(control=2, last_good=rolled_out(), rollout_id="rol_1"), expected_version=0)
-    back = registry.rollback(TENANT, SKILL, LATER)
+    back = registry.roll_back(TENANT, SKILL, LATER)
     assert back == registry.get_route(TENANT, SKILL)
     assert (back.target, back.mode, back.version) == (rolled_out(), "rolled_back", 2)
     assert (back.changed_by, back.reason, back.changed_at) == (LATER.actor, LATER.reason, LATER.at)
@@ -154,24 +154,24 @@ def test_rollback_puts_the_last_good_target_back_under_a_new_version(registry: W
 
 def test_rollback_twice_is_one_rollback(registry: Whole) -> None:
     registry.write_route(route(control=2, last_good=rolled_out()), expected_version=0)
-    assert registry.rollback(TENANT, SKILL, LATER) == registry.rollback(TENANT, SKILL, CHANGE)
+    assert registry.roll_back(TENANT, SKILL, LATER) == registry.roll_back(TENANT, SKILL, CHANGE)
 
 
 def test_a_late_alarm_cannot_roll_another_rollout_back(registry: Whole) -> None:
     current = route(control=2, last_good=rolled_out(), rollout_id="rol_2")
     registry.write_route(current, expected_version=0)
     with pytest.raises(Conflict):
-        registry.rollback(TENANT, SKILL, LATER, rollout_id="rol_1")
+        registry.roll_back(TENANT, SKILL, LATER, rollout_id="rol_1")
     assert registry.get_route(TENANT, SKILL) == current
-    assert registry.rollback(TENANT, SKILL, LATER, rollout_id="rol_2").mode == "rolled_back"
+    assert registry.roll_back(TENANT, SKILL, LATER, rollout_id="rol_2").mode == "rolled_back"
 
 
 def test_rollback_without_a_way_back_changes_nothing(registry: Whole) -> None:
     with pytest.raises(NotFound):
-        registry.rollback(TENANT, SKILL, LATER)
+        registry.roll_back(TENANT, SKILL, LATER)
     registry.write_route(route(), expected_version=0)
     with pytest.raises(Conflict):
-        registry.rollback(TENANT, SKILL, LATER)
+        registry.roll_back(TENANT, SKILL, LATER)
     assert registry.get_route(TENANT, SKILL) == route()
 
 
@@ -200,12 +200,12 @@ def test_what_the_registry_holds_has_the_hash_that_its_stream_tells_the_audit(dy
     table = make_table(dynamodb, "registry")
     registry = DynamoRegistry(table, dynamodb)
     registry.put(TENANT, skill_key(SKILL), skill(description="ñ"), CHANGE)
-    registry.next_number(TENANT, SKILL, "policy")
-    [content] = registry.contents(TENANT)
+    registry.allocate_number(TENANT, SKILL, "policy")
+    [content] = registry.iterate_contents(TENANT)
     [image] = [item for item in dynamodb.scan(TableName=table)["Items"] if item["sk"] == {"S": skill_key(SKILL)}]
-    change = registry_change({"eventID": "e1", "eventName": "INSERT", "dynamodb": {"NewImage": image}})
+    change = read_registry_change({"eventID": "e1", "eventName": "INSERT", "dynamodb": {"NewImage": image}})
     assert change is not None
     assert (content.target, content.version, content.sha256, content.changed_at) == (change.target, 1, change.content_sha256, CHANGE.at)
-    gone = registry_change({"eventID": "e2", "eventName": "REMOVE", "dynamodb": {"OldImage": image}})
+    gone = read_registry_change({"eventID": "e2", "eventName": "REMOVE", "dynamodb": {"OldImage": image}})
     assert gone is not None
     assert gone.content_sha256 is None

@@ -29,7 +29,7 @@ def output(number: int, *, tenant: str = TENANT, skill: str = SKILL, key_id: str
 
 
 def total(usage: UsageStore, tenant: str = TENANT) -> Tally:
-    return sum((tally for _, tally in usage.between(tenant, FIRST, LAST)), Tally())
+    return sum((tally for _, tally in usage.iterate_between(tenant, FIRST, LAST)), Tally())
 
 
 def test_an_output_counts_once_in_whatever_batches_it_comes(usage: UsageStore) -> None:
@@ -38,9 +38,9 @@ def test_an_output_counts_once_in_whatever_batches_it_comes(usage: UsageStore) -
         usage.count([*outputs[start:end], *outputs[start : start + 3]])
     assert total(usage) == Tally(260, 26_000, 10_400, 2_600, 260 * 300)
     assert total(usage, "another") == Tally()
-    days = group_tallies(usage.between(TENANT, FIRST, LAST), ["day"])
+    days = group_tallies(usage.iterate_between(TENANT, FIRST, LAST), ["day"])
     assert [(names["day"], tally.requests) for names, tally in days] == [("2026-03-01", 100), ("2026-03-02", 100), ("2026-03-03", 60)]
-    assert [tally.requests for _, tally in usage.between(TENANT, date(2026, 3, 2), date(2026, 3, 2))] == [100]
+    assert [tally.requests for _, tally in usage.iterate_between(TENANT, date(2026, 3, 2), date(2026, 3, 2))] == [100]
 
 
 def test_a_batch_of_many_accounts_is_told_apart(usage: UsageStore) -> None:
@@ -49,7 +49,7 @@ def test_a_batch_of_many_accounts_is_told_apart(usage: UsageStore) -> None:
     usage.count(outputs)
     for tenant in ("t0", "t1", "t2"):
         assert total(usage, tenant).requests == 30
-        by_key = group_tallies(usage.between(tenant, FIRST, LAST), ["key", "skill"])
+        by_key = group_tallies(usage.iterate_between(tenant, FIRST, LAST), ["key", "skill"])
         assert sum(tally.requests for names, tally in by_key if names["key"] is None) == 15
         assert {names["skill"] for names, _ in by_key} == {f"s{n}" for n in range(7)}
 

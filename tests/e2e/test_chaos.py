@@ -12,7 +12,7 @@ from tests.laptop_cloud import LaptopCloud
 
 @pytest.mark.slow
 def test_every_spooled_event_is_stored_exactly_once_whatever_fails(cloud: LaptopCloud, tmp_path: Path) -> None:
-    tenant = apart.tenant(cloud.running, f"t-{str(ULID()).lower()[-12:]}")
+    tenant = apart.make_tenant(cloud.running, f"t-{str(ULID()).lower()[-12:]}")
     figures = chaos(tenant, cloud.state, events=2_000, reporters=3, folder=tmp_path, faults_s=10)
     assert figures["chaos_sent"] == 2_000
     assert figures["chaos_sdk_kills"] > 0

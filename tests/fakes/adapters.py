@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from rlaas.errors import Conflict
-from rlaas.learning.adapter_upkeep import Loaded
+from rlaas.learning.adapter_upkeep import LoadedAdapter
 from tests.fakes.worlds import NOW
 
 
@@ -14,31 +14,31 @@ class MemoryAdapters:
     """`loaded` by name; adapters in `stuck` cannot be unloaded, a `full` endpoint loads no more. Loads and unloads are
     under way until `settle`."""
 
-    loaded: dict[str, Loaded] = field(default_factory=dict)
+    loaded: dict[str, LoadedAdapter] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     stuck: set[str] = field(default_factory=set)
     full: bool = False
     awake: bool = True
 
     def add(self, name: str, created_at: datetime = NOW, status: str = "InService", reason: str | None = None) -> None:
-        self.loaded[name] = Loaded(name, status, created_at, reason)
+        self.loaded[name] = LoadedAdapter(name, status, created_at, reason)
 
     def settle(self) -> None:
         """Finish the loads and unloads under way."""
         remaining = {name: adapter for name, adapter in self.loaded.items() if adapter.status != "Deleting"}
         self.loaded = {name: replace(adapter, status="InService") for name, adapter in remaining.items()}
 
-    def all(self) -> Iterator[Loaded]:
+    def iterate_loaded(self) -> Iterator[LoadedAdapter]:
         return iter([*self.loaded.values()])
 
-    def find(self, name: str) -> Loaded | None:
+    def find(self, name: str) -> LoadedAdapter | None:
         return self.loaded.get(name)
 
     def load(self, name: str, artifact_uri: str) -> None:
         if self.full:
             raise Conflict(f"SageMaker does not load the adapter {name}: ResourceLimitExceeded: too many")
         self.asked.append(("load", artifact_uri))
-        self.loaded.setdefault(name, Loaded(name, "Creating", NOW))
+        self.loaded.setdefault(name, LoadedAdapter(name, "Creating", NOW))
 
     def unload(self, name: str) -> None:
         if name in self.stuck:

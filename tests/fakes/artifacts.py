@@ -15,5 +15,5 @@ class MemoryArtifacts:
             raise NotFound(f"there is no file {uri}")
         return self.files[uri]
 
-    def sha256(self, uri: str) -> str:
+    def read_sha256(self, uri: str) -> str:
         return hashlib.sha256(self.read(uri)).hexdigest()

@@ -25,26 +25,26 @@ class MemoryEventStore:
     def get_many(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
         return {name: self.events[tenant_id, name] for name in event_ids if (tenant_id, name) in self.events}
 
-    def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+    def read_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
         events = [event for event in self.events.values() if (event.tenant_id, event.interaction_id) == (tenant_id, interaction_id)]
         return sorted(events, key=lambda event: (event.received_at, event.event_id))
 
-    def heads(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
+    def read_heads(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
         return {name: replace(event, payload="") for name, event in self.get_many(tenant_id, event_ids).items()}
 
-    def outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
-        return [replace(event, payload="") for event in self.by_interaction(tenant_id, interaction_id)]
+    def read_outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+        return [replace(event, payload="") for event in self.read_interaction(tenant_id, interaction_id)]
 
-    def standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
+    def read_standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
         return self.standings.get((tenant_id, interaction_id, output_id), Standing())
 
     def put_standing(self, tenant_id: str, interaction_id: str, output_id: str, standing: Standing, *, before: int) -> bool:
-        if self.standing(tenant_id, interaction_id, output_id).n != before:
+        if self.read_standing(tenant_id, interaction_id, output_id).n != before:
             return False
         self.standings[tenant_id, interaction_id, output_id] = standing
         return True
 
-    def by_day(
+    def iterate_day(
         self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
     ) -> Iterator[StoredEvent]:
         if event_type not in ("reward", "guardrail"):
@@ -57,10 +57,10 @@ class MemoryEventStore:
         ]
         return iter(sorted(events, key=lambda event: event.received_at))
 
-    def by_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
+    def iterate_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
         return (event for decided_at, event in self._of_trial(tenant_id, skill, trial) if after < decided_at <= until)
 
-    def by_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+    def iterate_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
         return (
             event
             for decided_at, event in self._of_trial(tenant_id, skill, trial)
@@ -75,10 +75,10 @@ class MemoryEventStore:
         ]
         return sorted(pairs, key=lambda one: one[0])
 
-    def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+    def iterate_pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
         events = [event for event in self.events.values() if (event.tenant_id, event.skill) == (tenant_id, skill) and event.pending]
         return iter(sorted((event for event in events if since is None or event.received_at >= since), key=lambda event: event.received_at))
 
-    def settle(self, event: StoredEvent) -> None:
+    def mark_landed(self, event: StoredEvent) -> None:
         if existing := self.events.get((event.tenant_id, event.event_id)):
             self.events[event.tenant_id, event.event_id] = replace(existing, pending=False)

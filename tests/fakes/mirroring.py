@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from functions.lake_writer.handler import handler as follow
 from functions.shadow.handler import handler as shadow
-from rlaas.adapters.aws.events import DynamoEventStore, item_of
-from rlaas.ids import bound_id, derived_id
+from rlaas.adapters.aws.events import DynamoEventStore, build_item
+from rlaas.ids import derive_id, make_bound_id
 from rlaas.routing.assign import assign
 from rlaas.routing.route import Route
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
@@ -63,12 +63,12 @@ class Mirroring:
 
     def serve(self, route: Route, number: int, at: datetime) -> dict[str, Any]:
         """A request answered by `route`; the stream's record of its output."""
-        interaction_id = derived_id("int", str(number))
+        interaction_id = derive_id("int", str(number))
         decision = assign(route, f"t{number}", decision_id=f"dec_{number}", decided_at=at, interaction_id=interaction_id)
         interaction = InteractionCreated(interaction_id=interaction_id, skill=SKILL, inputs={"email": f"where is parcel {number}?"})
         self.events.put_new(prepare(interaction, TENANT, received_at=at))
         output = OutputProduced(
-            output_id=bound_id("out", interaction_id),
+            output_id=make_bound_id("out", interaction_id),
             interaction_id=interaction_id,
             skill=SKILL,
             text="Hi",
@@ -104,5 +104,5 @@ class Mirroring:
 
 def record(stored: StoredEvent, number: int) -> dict[str, Any]:
     """The stream's record of a new event."""
-    image = item_of(stored, expires_at=stored.received_at)
+    image = build_item(stored, expires_at=stored.received_at)
     return {"eventID": f"e{number}", "eventName": "INSERT", "dynamodb": {"SequenceNumber": str(number), "NewImage": image}}

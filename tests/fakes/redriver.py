@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from rlaas.tenancy.redrive import Left, Place, RedrivePage
+from rlaas.tenancy.redrive import FailedWorkKind, Left, RedrivePage
 
 FIRST = "1767225600000 batches aws/lambda/m/s/2026"
 
@@ -14,7 +14,7 @@ class MemoryRedriver:
     kept: int = 2
     asked: list[str | None] = field(default_factory=list)
 
-    def waiting(self) -> dict[Place, int]:
+    def count_waiting(self) -> dict[FailedWorkKind, int]:
         return {"batches": self.kept, "calls": 0, "shadows": 0, "lake": 0}
 
     def play(self, cursor: str | None) -> RedrivePage:

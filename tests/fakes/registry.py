@@ -8,7 +8,7 @@ from itertools import islice
 from pydantic import BaseModel
 
 from rlaas.errors import Conflict, NotFound
-from rlaas.ids import canonical_sha256, policy_version
+from rlaas.ids import hash_canonical_json, parse_policy_id
 from rlaas.policies.bundle import Policy
 from rlaas.policies.policy_store import policy_key
 from rlaas.routing.route import Route
@@ -16,11 +16,11 @@ from rlaas.routing.route_store import route_key
 from rlaas.skills.skill import Metric, RewardSpec, Skill
 from rlaas.tenancy.audit import Content
 from rlaas.tenancy.keys import ApiKey
-from rlaas.tenancy.registry import Change, Page, Record, Stored, from_cursor, key_key, skill_key, to_cursor
+from rlaas.tenancy.registry import Change, Page, Record, Stored, decode_cursor, encode_cursor, key_key, skill_key
 
 
 def content_of(stored: Stored[BaseModel]) -> str:
-    return canonical_sha256([stored.record.model_dump(mode="json"), stored.change.actor, stored.change.reason])
+    return hash_canonical_json([stored.record.model_dump(mode="json"), stored.change.actor, stored.change.reason])
 
 
 @dataclass
@@ -36,7 +36,7 @@ class MemoryRegistry:
             raise NotFound(f"there is no {sort_key}")
         return Stored(stored.record, stored.version, stored.change)
 
-    def contents(self, tenant_id: str) -> Iterator[Content]:
+    def iterate_contents(self, tenant_id: str) -> Iterator[Content]:
         for (tenant, sort_key), stored in self.records.items():
             if tenant == tenant_id:
                 yield Content(sort_key, stored.version, content_of(stored), stored.change.at)
@@ -44,12 +44,12 @@ class MemoryRegistry:
     def list(
         self, model: type[Record], tenant_id: str, prefix: str, *, limit: int = 100, cursor: str | None = None, newest_first: bool = False
     ) -> Page[Record]:
-        last = from_cursor(cursor, pattern=re.escape(prefix) + ".+") if cursor is not None else None
+        last = decode_cursor(cursor, pattern=re.escape(prefix) + ".+") if cursor is not None else None
         keys = sorted((sk for tenant, sk in self.records if tenant == tenant_id and sk.startswith(prefix)), reverse=newest_first)
         after = (sk for sk in keys if last is None or (sk < last if newest_first else sk > last))
         page_keys = list(islice(after, limit))
         more = len(page_keys) == limit
-        return Page(tuple(self._read(model, tenant_id, sk) for sk in page_keys), to_cursor(page_keys[-1]) if more else None)
+        return Page(tuple(self._read(model, tenant_id, sk) for sk in page_keys), encode_cursor(page_keys[-1]) if more else None)
 
     def _read(self, model: type[Record], tenant_id: str, sort_key: str) -> Stored[Record]:
         """Read the body as `model`, as the tables do, whatever wrote it."""
@@ -67,7 +67,7 @@ class MemoryRegistry:
         self.records[tenant_id, sort_key] = Stored(record, expected_version + 1, change)
         return expected_version + 1
 
-    def next_number(self, tenant_id: str, skill: str, what: str) -> int:
+    def allocate_number(self, tenant_id: str, skill: str, what: str) -> int:
         number = self.numbers.get((tenant_id, skill, what), 0) + 1
         self.numbers[tenant_id, skill, what] = number
         return number
@@ -75,10 +75,10 @@ class MemoryRegistry:
     def has_skill(self, tenant_id: str, skill: str) -> bool:
         return (tenant_id, skill_key(skill)) in self.records
 
-    def metrics(self, tenant_id: str, skill: str) -> dict[str, Metric]:
+    def get_metrics(self, tenant_id: str, skill: str) -> dict[str, Metric]:
         return self.get(Skill, tenant_id, skill_key(skill)).record.metrics
 
-    def reward_spec(self, tenant_id: str, skill: str) -> RewardSpec:
+    def get_reward_spec(self, tenant_id: str, skill: str) -> RewardSpec:
         return self.get(Skill, tenant_id, skill_key(skill)).record.reward
 
     def put_policy(self, policy: Policy, change: Change) -> None:
@@ -86,7 +86,7 @@ class MemoryRegistry:
 
     def get_policy(self, tenant_id: str, policy_id: str) -> Policy:
         try:
-            return self.get(Policy, tenant_id, policy_key(*policy_version(policy_id))).record
+            return self.get(Policy, tenant_id, policy_key(*parse_policy_id(policy_id))).record
         except (ValueError, NotFound):
             raise NotFound(f"there is no policy {policy_id!r}", param="policy_id") from None
 
@@ -96,7 +96,7 @@ class MemoryRegistry:
         except NotFound:
             raise NotFound(f"the skill {skill!r} has no route", param="skill") from None
 
-    def current_route(self, tenant_id: str, skill: str) -> Route:
+    def get_route_for_request(self, tenant_id: str, skill: str) -> Route:
         return self.get_route(tenant_id, skill)
 
     def write_route(self, route: Route, *, expected_version: int) -> None:
@@ -105,7 +105,7 @@ class MemoryRegistry:
         change = Change(route.changed_by, route.reason, route.changed_at)
         self.replace(route.tenant_id, route_key(route.skill), route, expected_version=expected_version, change=change)
 
-    def rollback(self, tenant_id: str, skill: str, change: Change, *, rollout_id: str | None = None) -> Route:
+    def roll_back(self, tenant_id: str, skill: str, change: Change, *, rollout_id: str | None = None) -> Route:
         route = self.get_route(tenant_id, skill)
         if rollout_id is not None and route.rollout_id != rollout_id:
             raise Conflict("the route belongs to something else")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from rlaas.errors import Conflict
 from rlaas.rewards.follow_up import FollowUp
-from rlaas.rewards.standing import arrivals_of
+from rlaas.rewards.standing import collect_arrivals
 from rlaas.rollout.conduct import Conductor
 from rlaas.rollout.request import request_rollout
 from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep
@@ -131,7 +131,7 @@ class World:
             occurred_at=claimed or at,
         )
         stored = self.put(feedback, at)
-        FollowUp(self.events, self.registry.reward_spec, lambda: at + timedelta(milliseconds=300))(arrivals_of([stored]))
+        FollowUp(self.events, self.registry.get_reward_spec, lambda: at + timedelta(milliseconds=300))(collect_arrivals([stored]))
 
     def request(self, rollout_id: str = "rol_1", settings: RolloutSettings = SETTINGS, candidate: str = NEW, **more: bool) -> Rollout:
         return request_rollout(

@@ -17,7 +17,7 @@ class MemoryUsage:
             if (entry := count_usage(output)) is not None:
                 self.counted.setdefault((output.tenant_id, output.event_id), entry)
 
-    def between(self, tenant_id: str, first: date, last: date) -> Iterable[tuple[Account, Tally]]:
+    def iterate_between(self, tenant_id: str, first: date, last: date) -> Iterable[tuple[Account, Tally]]:
         sums: dict[Account, Tally] = {}
         for account, tally in self.counted.values():
             if account.tenant_id == tenant_id and first <= account.day <= last:

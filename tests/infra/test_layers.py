@@ -17,34 +17,34 @@ from infra.config import AWS_RUNTIME, LOCAL
 
 @pytest.mark.parametrize("packages", get_args(Packages))
 def test_a_lock_is_its_group_at_the_versions_the_tests_run_on(packages: Packages) -> None:
-    assert bundling.lock(packages).read_text() == layer_locks.contents(packages)
+    assert bundling.find_lock(packages).read_text() == layer_locks.write_lock_text(packages)
 
 
 def test_the_fingerprint_follows_lock_and_target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    before = bundling.fingerprint("deps", AWS_RUNTIME)
-    assert before == bundling.fingerprint("deps", AWS_RUNTIME)
-    assert before != bundling.fingerprint("deps", LOCAL.runtime)
-    assert before != bundling.fingerprint("entities", AWS_RUNTIME)
+    before = bundling.compute_fingerprint("deps", AWS_RUNTIME)
+    assert before == bundling.compute_fingerprint("deps", AWS_RUNTIME)
+    assert before != bundling.compute_fingerprint("deps", LOCAL.runtime)
+    assert before != bundling.compute_fingerprint("entities", AWS_RUNTIME)
     changed = tmp_path / "requirements.lock"
-    changed.write_text(bundling.lock("deps").read_text() + "more==1\n")
-    monkeypatch.setattr(bundling, "lock", lambda _: changed)
-    assert before != bundling.fingerprint("deps", AWS_RUNTIME)
+    changed.write_text(bundling.find_lock("deps").read_text() + "more==1\n")
+    monkeypatch.setattr(bundling, "find_lock", lambda _: changed)
+    assert before != bundling.compute_fingerprint("deps", AWS_RUNTIME)
 
 
 def test_an_unchanged_lock_is_not_installed_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(bundling, "CACHE", tmp_path)
-    built = tmp_path / f"deps-{bundling.fingerprint('deps', AWS_RUNTIME)[:16]}.zip"
+    built = tmp_path / f"deps-{bundling.compute_fingerprint('deps', AWS_RUNTIME)[:16]}.zip"
     built.touch()
-    assert bundling.third_party_layer("deps", AWS_RUNTIME) == built
+    assert bundling.build_layer("deps", AWS_RUNTIME) == built
 
 
 def test_a_layer_that_cannot_be_built_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lock = tmp_path / "requirements.lock"
     lock.write_text("--no-index\nno-such-package==1.0\n")
-    monkeypatch.setattr(bundling, "lock", lambda _: lock)
+    monkeypatch.setattr(bundling, "find_lock", lambda _: lock)
     monkeypatch.setattr(bundling, "CACHE", tmp_path / "layers")
     with pytest.raises(bundling.LayerBuildFailed, match="no-such-package"):
-        bundling.third_party_layer("deps", AWS_RUNTIME)
+        bundling.build_layer("deps", AWS_RUNTIME)
     assert list((tmp_path / "layers").iterdir()) == []
 
 

@@ -20,9 +20,9 @@ from functions.chat.handler import DOORS
 from infra.config import STAGES, StageConfig
 from infra.constructs import event_lake
 from rlaas.adapters.aws.item_keys import authorizer_partition, tenant_partition
-from rlaas.adapters.aws.lake import lake_record
+from rlaas.adapters.aws.lake import build_lake_record
 from rlaas.api.web import READY_PATH
-from rlaas.ids import adapter_name, base_component
+from rlaas.ids import make_adapter_name, make_base_component_name
 from rlaas.runtime import environment
 from rlaas.runtime.metrics import NAMESPACE
 from rlaas.runtime.paths import CHAT_PATHS, MESSAGES_PATHS
@@ -151,9 +151,9 @@ def test_a_stage_may_touch_its_own_adapters_and_no_other_stages(templates: list[
     stages = ["dev", "prod", "dev-2", "local"]
     adapters = {
         stage: [
-            base_component(f"rlaas-{stage}"),
+            make_base_component_name(f"rlaas-{stage}"),
             *(
-                adapter_name(f"rlaas-{stage}", tenant, skill, version, sft_control=True)
+                make_adapter_name(f"rlaas-{stage}", tenant, skill, version, sft_control=True)
                 for tenant in ("acme", "t" * 20, "rlaas-prod", "base")
                 for skill in ("mail", "s" * 28)
                 for version in (1, 99_999_999)
@@ -207,7 +207,7 @@ def test_whoever_finds_the_model_asleep_wakes_one_copy_of_the_base(templates: li
             [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}],
         )
         [target] = [resource["Properties"] for resource in targets.values()]
-        assert target["ResourceId"] == f"inference-component/{base_component(config.prefix)}"
+        assert target["ResourceId"] == f"inference-component/{make_base_component_name(config.prefix)}"
         assert (target["MinCapacity"], target["MaxCapacity"]) == (0, config.serving.max_instances)
 
 
@@ -527,7 +527,7 @@ def test_gateway_refusals_have_the_services_error_body(templates: list[Template]
 
 def test_the_lake_describes_what_is_delivered_to_it() -> None:
     event = InteractionCreated(interaction_id="i1", skill="drafts", inputs={"email": "Hello"})
-    delivered = json.loads(lake_record(prepare(event, "acme", received_at=datetime(2026, 3, 1, tzinfo=UTC))))
+    delivered = json.loads(build_lake_record(prepare(event, "acme", received_at=datetime(2026, 3, 1, tzinfo=UTC))))
     assert set(event_lake.EVENT_TYPES) == set(get_args(EventType))
     assert delivered.keys() == {*event_lake.COLUMNS, "event_type", "event_date"}
 

@@ -13,9 +13,9 @@ from botocore.config import Config
 
 from rlaas.adapters.aws.counters import DynamoCounters
 from rlaas.errors import QuotaExceeded
-from rlaas.metering.budgets import Amount, Budget, Budgets, Request, charges
+from rlaas.metering.budgets import Amount, Budget, Budgets, SpendingRequest, list_charges
 from rlaas.metering.counters import WHOLE
-from rlaas.metering.ledger import GRACE, Reservation, reserve, settle, standing
+from rlaas.metering.ledger import GRACE, Reservation, read_window, reserve, settle
 from tests.contract.tables import make_table
 from tests.fakes.worlds import NOW
 from tests.local_cloud.conftest import Emulator
@@ -45,7 +45,7 @@ def counters(emulator: Emulator) -> DynamoCounters:
 
 
 def reserve_dime(counters: DynamoCounters, tenant_id: str, name: str, now: datetime, shard: int = WHOLE) -> Reservation | QuotaExceeded:
-    due = charges(BUDGETS, Request(skill="reply", key_id="key1"), now=now)
+    due = list_charges(BUDGETS, SpendingRequest(skill="reply", key_id="key1"), now=now)
     try:
         reservation = reserve(counters, tenant_id, due, DIME, reservation_id=name, now=now, lifetime_s=30, shard=shard)
     except QuotaExceeded as refusal:
@@ -72,8 +72,8 @@ def test_of_64_callers_at_once_exactly_10_are_served_and_what_crashed_comes_back
     with ThreadPoolExecutor(CALLERS) as callers:
         later_answers = list(callers.map(lambda number: reserve_dime(counters, "crowd", f"a{number}", later), range(CALLERS)))
     assert len([answer for answer in later_answers if isinstance(answer, Reservation)]) == 8
-    month = charges(BUDGETS, Request(skill="reply", key_id="key1"), now=NOW)[0]
-    assert standing(counters.read("crowd"), month.counter, month.start) == (1_000_000_000, 800_000_000)
+    month = list_charges(BUDGETS, SpendingRequest(skill="reply", key_id="key1"), now=NOW)[0]
+    assert read_window(counters.read("crowd"), month.counter, month.start) == (1_000_000_000, 800_000_000)
 
 
 def test_settlements_give_their_money_back_to_those_who_come_again(counters: DynamoCounters) -> None:
@@ -89,8 +89,8 @@ def test_settlements_give_their_money_back_to_those_who_come_again(counters: Dyn
 
     with ThreadPoolExecutor(CALLERS) as callers:
         list(callers.map(persistent, range(CALLERS)))
-    month = charges(BUDGETS, Request(skill="reply", key_id="key1"), now=NOW)[0]
-    assert standing(counters.read("patient"), month.counter, month.start) == (CALLERS * 1_000_000, 0)
+    month = list_charges(BUDGETS, SpendingRequest(skill="reply", key_id="key1"), now=NOW)[0]
+    assert read_window(counters.read("patient"), month.counter, month.start) == (CALLERS * 1_000_000, 0)
 
 
 def test_callers_in_several_shards_are_served_exactly_what_the_budget_has(counters: DynamoCounters) -> None:
@@ -99,5 +99,5 @@ def test_callers_in_several_shards_are_served_exactly_what_the_budget_has(counte
 
     answers = [reserve_in_turn(number) for number in range(16)]
     assert [isinstance(answer, Reservation) for answer in answers] == [True] * 10 + [False] * 6
-    month = charges(BUDGETS, Request(skill="reply", key_id="key1"), now=NOW)[0]
-    assert standing(counters.read("shared"), month.counter, month.start) == (1_000_000_000, 1_000_000_000)
+    month = list_charges(BUDGETS, SpendingRequest(skill="reply", key_id="key1"), now=NOW)[0]
+    assert read_window(counters.read("shared"), month.counter, month.start) == (1_000_000_000, 1_000_000_000)

@@ -18,7 +18,7 @@ import pytest
 from infra.constructs.event_lake import COLUMNS as EVENT_COLUMNS
 from rlaas.adapters.aws.lake import FirehoseLake
 from rlaas.chat import Usage
-from rlaas.learning.selection import unload_statement
+from rlaas.learning.selection import build_unload_statement
 from rlaas.runtime.state_machines import Failure
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
 from rlaas.telemetry.ingest import prepare
@@ -356,7 +356,7 @@ def fetch(emulator: Emulator, bucket: str, prefix: str, folder: Path) -> Path:
 
 
 def selection(tenant_id: str, folder: str) -> tuple[str, str]:
-    return unload_statement(tenant_id=tenant_id, skill="reply", since=MORNING, until=MORNING + timedelta(days=1), folder=folder)
+    return build_unload_statement(tenant_id=tenant_id, skill="reply", since=MORNING, until=MORNING + timedelta(days=1), folder=folder)
 
 
 def test_the_learning_machine_has_athena_write_what_the_dataset_is_made_of(

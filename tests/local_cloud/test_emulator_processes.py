@@ -31,7 +31,7 @@ def busy(home: Path, **settings: str) -> Emulator:
         ProcessingResources={"ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}},
     )
     until(lambda: "started" in log.read_text() if (log := home / "log" / "processing-stubborn.log").exists() else False)
-    until(lambda: len(processes.marked(home)) >= 5)  # emulator, worker, supervisor, job, the job's child
+    until(lambda: len(processes.list_marked(home)) >= 5)  # emulator, worker, supervisor, job, the job's child
     return emulator
 
 
@@ -40,7 +40,7 @@ def test_nothing_outlives_the_emulator(tmp_path: Path, way: signal.Signals) -> N
     emulator = busy(tmp_path / "home")
     os.kill(emulator.process.pid, way)
     emulator.process.wait(40)
-    until(lambda: not processes.marked(tmp_path / "home"), seconds=40)
+    until(lambda: not processes.list_marked(tmp_path / "home"), seconds=40)
 
 
 def test_a_cloud_of_its_owner_ends_with_it(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_cloud_of_its_owner_ends_with_it(tmp_path: Path) -> None:
     owner.kill()
     owner.wait()
     emulator.process.wait(40)
-    until(lambda: not processes.marked(tmp_path / "home"), seconds=40)
+    until(lambda: not processes.list_marked(tmp_path / "home"), seconds=40)
 
 
 INTERRUPTED = """
@@ -118,7 +118,7 @@ def test_an_interrupted_test_leaves_no_emulator(tmp_path: Path, way: signal.Sign
     else:
         os.kill(run.pid if whom == "pytest" else int(worker.read_text()), way)
     try:
-        until(lambda: not processes.marked(home), seconds=40)
+        until(lambda: not processes.list_marked(home), seconds=40)
     finally:
         processes.end(home, first=None, seconds=1)
         with contextlib.suppress(ProcessLookupError):
@@ -127,7 +127,7 @@ def test_an_interrupted_test_leaves_no_emulator(tmp_path: Path, way: signal.Sign
 
 
 def test_everything_listens_on_the_loopback_only(emulator: Emulator) -> None:
-    pids = {process.pid for process in processes.marked(emulator.home)}
+    pids = {process.pid for process in processes.list_marked(emulator.home)}
     inodes = set()
     for pid in pids:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
@@ -156,7 +156,7 @@ def test_a_pid_file_does_not_name_a_later_process_with_its_number(tmp_path: Path
     finally:
         sleeper.kill()
         sleeper.wait()
-    assert not process.lives()
+    assert not process.is_alive()
 
 
 def test_ending_a_cloud_ends_only_its_own_processes(tmp_path: Path) -> None:
@@ -167,11 +167,11 @@ def test_ending_a_cloud_ends_only_its_own_processes(tmp_path: Path) -> None:
         for name in ("mine", "other")
     )
     try:
-        until(lambda: len(processes.marked(tmp_path / "mine")) == len(processes.marked(tmp_path / "other")) == 2)
+        until(lambda: len(processes.list_marked(tmp_path / "mine")) == len(processes.list_marked(tmp_path / "other")) == 2)
         processes.end(tmp_path / "mine", first=None, seconds=1)
         mine.wait(10)
-        assert not processes.marked(tmp_path / "mine")
-        assert len(processes.marked(tmp_path / "other")) == 2
+        assert not processes.list_marked(tmp_path / "mine")
+        assert len(processes.list_marked(tmp_path / "other")) == 2
     finally:
         processes.end(tmp_path / "other", first=None, seconds=1)
         other.wait(10)

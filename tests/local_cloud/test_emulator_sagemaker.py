@@ -20,7 +20,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from infra.state_machines.definitions import read_definition
-from local.cloud import faults
+from local.cloud import read_faults
 from local.demo_evidence import DeployedStack
 from rlaas import ids
 from rlaas.adapters.aws.grants import ModelGrants, _bearer_token
@@ -394,14 +394,14 @@ def test_a_base_without_copies_has_no_capacity_for_its_adapters_either_until_it_
 def test_a_stages_adapters_are_listed_loaded_and_unloaded(emulator: Emulator, bucket: str, endpoint: str) -> None:
     """`Adapters` as `tests.fakes.adapters.MemoryAdapters` has it, on SageMaker's own refusals."""
     sagemaker = emulator.client("sagemaker")
-    adapters, adapter_name = SageMakerAdapters(endpoint, sagemaker), ids.adapter_name(endpoint, "acme", name("skill"), 1)
+    adapters, adapter_name = SageMakerAdapters(endpoint, sagemaker), ids.make_adapter_name(endpoint, "acme", name("skill"), 1)
     emulator.client("s3").put_object(Bucket=bucket, Key="adapters/own.tar.gz", Body=pack({"adapter_config.json": "{}"}))
     others = adapter(emulator, bucket, endpoint, pack({"adapter_config.json": "{}"}))["InferenceComponentName"]
     assert (adapters.base_is_awake(), adapters.find(adapter_name)) == (True, None)
     for _ in range(2):
         adapters.load(adapter_name, f"s3://{bucket}/adapters/own.tar.gz")
     until(lambda: (own := adapters.find(adapter_name)) is not None and own.status == "InService")
-    assert [other.name for other in adapters.all()] == [adapter_name]
+    assert [other.name for other in adapters.iterate_loaded()] == [adapter_name]
     with pytest.raises(Conflict, match="does not load the adapter"):
         SageMakerAdapters(f"{endpoint}-gone", sagemaker).load(f"{adapter_name}0", f"s3://{bucket}/adapters/own.tar.gz")
     for _ in range(2):
@@ -453,7 +453,7 @@ def test_an_error_of_the_emulators_own_fails_the_adapter_at_once_and_names_the_l
     log = emulator.home / "log" / "faults.log"
     assert "ParamValidationError" in description["FailureReason"]
     assert description["FailureReason"].endswith(str(log))
-    [fault] = [fault for fault in faults(log.parent) if adapter_name in fault]
+    [fault] = [fault for fault in read_faults(log.parent) if adapter_name in fault]
     assert "Invalid length for parameter Key" in fault
     assert "Traceback" in log.read_text()
     sagemaker.delete_inference_component(InferenceComponentName=adapter_name)
@@ -743,6 +743,6 @@ def test_the_demo_knows_where_an_execution_is_and_why_it_ended(emulator: Emulato
     machine = states.create_state_machine(name=f"rlaas-{stage}-learning", definition=json.dumps(definition), roleArn=ROLE)
     states.start_execution(stateMachineArn=machine["stateMachineArn"], name="run_1", input="{}")
     stack = DeployedStack(stage=stage, tenant_id="acme")
-    failure = until(lambda: stack.failure("learning", "run_1"))
+    failure = until(lambda: stack.find_failure("learning", "run_1"))
     assert failure.startswith("FAILED: SageMaker.SageMakerException: Could not find")
-    assert stack.current_state("learning", "run_1") == "LoadAdapters"
+    assert stack.find_current_state("learning", "run_1") == "LoadAdapters"

@@ -17,11 +17,11 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-from rlaas.adapters.aws.held_out import HeldOutRun, session_of
+from rlaas.adapters.aws.held_out import HeldOutRun, open_session
 from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.chat import Message
 from rlaas.errors import RlaasError
-from rlaas.evaluation.asking import Answer, AskedRun
+from rlaas.evaluation.asking import Answer, HeldOutPlan
 from rlaas.evaluation.comparison import SYSTEMS
 from rlaas.learning.runs import LearningRun, LearningSettings
 from rlaas.preferences.dataset import TEST_PROMPTS, HeldOutPrompt
@@ -294,7 +294,7 @@ def test_the_session_for_one_run_reaches_neither_models_nor_files_of_another_ten
         s3.put_object(Bucket=bucket, Key=f"{dataset}{TEST_PROMPTS}", Body=held_out_prompt.model_dump_json().encode())
         s3.put_object(Bucket=bucket, Key=f"{answers}000000.jsonl", Body=b"")
     dataset, answers = files(world.a)
-    own = AskedRun(
+    own = HeldOutPlan(
         tenant_id=world.a.tenant_id,
         dataset_version="v1",
         dataset_uri=f"s3://{bucket}/{dataset}",
@@ -304,7 +304,7 @@ def test_the_session_for_one_run_reaches_neither_models_nor_files_of_another_ten
         max_tokens=1,
     )
     monkeypatch.setenv("AWS_ENDPOINT_URL", cloud.endpoint)
-    session = session_of(own, role["ASKING_ROLE_ARN"], sts=cloud.client("sts"))
+    session = open_session(own, role["ASKING_ROLE_ARN"], sts=cloud.client("sts"))
     mine = HeldOutRun(own, session)
     [prompt] = mine.prompts()
     assert isinstance(mine.ask("baseline", prompt), str)

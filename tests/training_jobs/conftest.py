@@ -24,7 +24,7 @@ START = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The CI model's directory."""
-    return base_model.ensure(tmp_path_factory.mktemp("models") / "tiny", tiny=True)
+    return base_model.ensure_base_model(tmp_path_factory.mktemp("models") / "tiny", tiny=True)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from rlaas.telemetry.store import StoredEvent
 from rlaas.voices import FREE
 from training_jobs.build_dataset import job as build_dataset
 from training_jobs.build_dataset.job import Arguments, build, read_events
-from training_jobs.train.job import sha256
+from training_jobs.train.job import hash_file
 
 WORDS = "--tenant acme --skill support-email-draft --version v1"
 
@@ -33,7 +33,7 @@ def test_the_files_are_trl_preference_datasets_with_provenance_and_the_manifest_
     for split in SPLITS:
         path = tmp_path / f"{split}.parquet"
         rows = pyarrow.parquet.read_table(path).to_pylist()
-        assert (len(rows), sha256(path)) == (manifest.splits[split].pairs, manifest.splits[split].sha256)
+        assert (len(rows), hash_file(path)) == (manifest.splits[split].pairs, manifest.splits[split].sha256)
         assert not threads & {row["thread"] for row in rows}
         threads |= {row["thread"] for row in rows}
         for row in rows:
@@ -59,7 +59,7 @@ def test_the_test_splits_prompts_stand_by_themselves_in_its_order_and_without_wh
     assert any(message.tool_calls for prompt in prompts for message in prompt.prompt)
     assert not any(json.dumps(row["chosen"][0]["content"]).encode() in line for row, line in zip(rows, lines, strict=True))
     assert manifest.test_prompts is not None
-    assert (manifest.test_prompts.prompts, manifest.test_prompts.sha256) == (len(rows), sha256(tmp_path / TEST_PROMPTS))
+    assert (manifest.test_prompts.prompts, manifest.test_prompts.sha256) == (len(rows), hash_file(tmp_path / TEST_PROMPTS))
 
 
 def test_events_delivered_twice_and_in_another_order_make_the_same_files(tmp_path: Path, week_of_events: list[StoredEvent]) -> None:
@@ -102,7 +102,7 @@ def test_what_another_wrote_and_was_sent_as_it_was_is_a_demonstration_beside_the
     assert rows[0]["prompt"][0]["content"] == "Where is my order 1182?"
     assert rows[0]["completion"][0]["content"] == "It left our warehouse this morning."
     assert manifest.demonstrations is not None
-    assert (manifest.demonstrations.demonstrations, manifest.demonstrations.sha256) == (1, sha256(tmp_path / "demonstrations.parquet"))
+    assert (manifest.demonstrations.demonstrations, manifest.demonstrations.sha256) == (1, hash_file(tmp_path / "demonstrations.parquet"))
     assert manifest.outputs == len(week_of_events) // 4 + 2
     pairs = sum(file.pairs for file in manifest.splits.values())
     assert pairs + manifest.demonstrations.demonstrations + sum(manifest.dropped.values()) == manifest.outputs

@@ -9,7 +9,7 @@ from rlaas.errors import DependencyUnavailable
 from rlaas.preferences.dataset import DatasetManifest
 from training_jobs.build_dataset import job as build_dataset
 from training_jobs.compact import job as compact
-from training_jobs.ending import REASON_BYTES, JobFailed, exit_status
+from training_jobs.ending import REASON_BYTES, JobFailed, run_job
 from training_jobs.evaluate import job as evaluate
 from training_jobs.train import job as train
 
@@ -18,7 +18,7 @@ SAID = "Dear Ms Weber, your sister's diagnosis"
 
 def ends(root: Path, job: Callable[[], None]) -> str:
     """What SageMaker shows of `job`, which fails: the same of a training job and a processing job."""
-    assert exit_status(job) == 1
+    assert run_job(job) == 1
     failure = (root / "output" / "failure").read_text()
     assert failure == (root / "output" / "message").read_text()
     return failure
@@ -35,7 +35,7 @@ LINE_THAT_RAISES = raises.__code__.co_firstlineno + 2
 
 
 def test_a_job_that_ends_well_says_nothing(ml_root: Path) -> None:
-    assert exit_status(lambda: None) == 0
+    assert run_job(lambda: None) == 0
     assert not (ml_root / "output").exists()
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rlaas.evaluation.asking import Answer, ask_on
+from rlaas.evaluation.asking import Answer, ask_remaining
 from rlaas.evaluation.comparison import System
 from rlaas.evaluation.report import PromotionReport
 from rlaas.preferences.dataset import TEST_PROMPTS, HeldOutPrompt
@@ -13,7 +13,7 @@ from tests.fakes.answers import MemoryAnswers
 from training_jobs.build_dataset.job import Arguments, build
 from training_jobs.ending import JobFailed
 from training_jobs.evaluate import job as evaluate
-from training_jobs.train.job import sha256
+from training_jobs.train.job import hash_file
 
 WORDS = (
     "--endpoint rlaas-local --baseline-component rlaas-local--base --candidate-component acme--mail--v1 "
@@ -45,7 +45,7 @@ def answers(dataset: Path) -> list[Answer]:
     """What the systems answer to the dataset's prompts, asked as the function asks them."""
     prompts = [HeldOutPrompt.model_validate_json(line) for line in (dataset / TEST_PROMPTS).read_bytes().splitlines()]
     store = MemoryAnswers()
-    ask_on(prompts, answer_prompt, store, concurrency=4, time_is_left=lambda: True)
+    ask_remaining(prompts, answer_prompt, store, concurrency=4, time_is_left=lambda: True)
     return store.kept
 
 
@@ -60,7 +60,7 @@ def test_the_answers_are_compared_and_both_reports_are_written(dataset: Path, an
     assert report.promote
     assert report.candidate_over_baseline.win_rate == 1.0
     assert report.candidate_over_sft_only.ties == len(report.cases) == 6
-    assert (report.dataset_version, report.test_sha256) == ("v4", sha256(dataset / "test.parquet"))
+    assert (report.dataset_version, report.test_sha256) == ("v4", hash_file(dataset / "test.parquet"))
     assert PromotionReport.model_validate_json((tmp_path / "out" / "promotion_report.json").read_text()) == report
 
 

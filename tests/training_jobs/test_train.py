@@ -48,8 +48,8 @@ def test_sft_then_dpo_publishes_an_adapter_its_control_of_equal_steps_and_the_re
     assert (report.sft.steps, report.dpo.steps, report.sft_only.steps) == (3, 5, 5)
     assert report.sft_only.last["loss"] < report.sft.first["loss"]
     assert report.dpo.last["rewards/margins"] > report.dpo.first["rewards/margins"]
-    assert report.dataset_sha256 == train.sha256(ml_root / "input" / "data" / "dataset" / "train.parquet")
-    assert report.adapter_sha256 == train.sha256(adapter / "adapter_model.safetensors") != report.sft_only_sha256
+    assert report.dataset_sha256 == train.hash_file(ml_root / "input" / "data" / "dataset" / "train.parquet")
+    assert report.adapter_sha256 == train.hash_file(adapter / "adapter_model.safetensors") != report.sft_only_sha256
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["r"]) == ("tiny", 8)
     weights = load_file(adapter / "adapter_model.safetensors")
@@ -65,7 +65,7 @@ def test_the_same_data_and_seed_give_the_same_adapter(
         lay_out(tmp_path / name, tiny_model, week_of_events, SETTINGS | {"sft_steps": "1", "dpo_steps": "2"})
         monkeypatch.setenv("RLAAS_ML_ROOT", str(tmp_path / name))
         assert train.main() == 0
-        digests.append(train.sha256(tmp_path / name / "model" / "adapter_model.safetensors"))
+        digests.append(train.hash_file(tmp_path / name / "model" / "adapter_model.safetensors"))
     assert digests[0] == digests[1]
 
 

@@ -9,7 +9,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaas.policies.guardrails.injection_signals import suspicion
+from rlaas.policies.guardrails.injection_signals import rate_suspicion
 from rlaas.policies.guardrails.terms import Terms
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings
@@ -31,7 +31,7 @@ def test_no_invisible_character_hides_a_card_an_address_or_a_term() -> None:
     scrubber, terms = Scrubber(PrivacySettings(), salt=b"pinch"), Terms(["bomb"])
     for invisible in INVISIBLE_CHARACTERS:
         text = f"4111 1111{invisible} 11{invisible}11 1111 or a{invisible}da@example.com, b{invisible}omb"
-        [clean] = scrubber.texts([text])
+        [clean] = scrubber.scrub([text])
         assert clean.startswith("<CREDIT_CARD> or <EMAIL_ADDRESS>, "), hex(ord(invisible))
         assert [text[hit.start : hit.end] for hit in terms.find_hits(text)] == [f"b{invisible}omb"]
 
@@ -42,28 +42,28 @@ def test_no_control_character_hides_a_card_a_phone_number_or_an_address() -> Non
     for invisible in controls:
         for foreign in ("", " ñ"):
             text = f"4111 1111{invisible} 11{invisible}11 1111, +44 20{invisible} 7946 09{invisible}58, a{invisible}da@example.com{foreign}"
-            [clean] = scrubber.texts([text])
+            [clean] = scrubber.scrub([text])
             assert clean == f"<CREDIT_CARD>, <PHONE_NUMBER>, <EMAIL_ADDRESS>{foreign}", hex(ord(invisible))
 
 
 def test_a_number_that_a_line_end_of_windows_breaks_is_found_and_other_line_ends_stay() -> None:
     scrubber = Scrubber(PrivacySettings(), salt=b"pinch")
     texts = ["my card 4111 1111\r\n1111 1111 ok", "call me at 020 7946\r\n0958\r\nbye", "one\r\ntwo\r\n"]
-    assert scrubber.texts(texts) == [
+    assert scrubber.scrub(texts) == [
         "my card <CREDIT_CARD> ok",
-        scrubber.texts([texts[1].replace("\r", "")])[0].replace("\n", "\r\n"),
+        scrubber.scrub([texts[1].replace("\r", "")])[0].replace("\n", "\r\n"),
         texts[2],
     ]
 
 
 @pytest.mark.parametrize("invisible", ["\u2061", "\u2064", "\u206a", "\u200b", "\u00ad", "\u2060", "\u034f"])
 def test_a_word_split_by_invisible_characters_looks_like_an_attack(invisible: str) -> None:
-    assert "invisible_characters" in suspicion(f"please ig{invisible}nore this").signals
+    assert "invisible_characters" in rate_suspicion(f"please ig{invisible}nore this").signals
 
 
 def test_what_scripts_and_emoji_are_shaped_by_is_no_sign_of_an_attack() -> None:
     texts = ["\u0645\u06cc\u200d\u062e\u0648\u0627\u0647\u0645", "\u845b\U000e0100\u57ce", "ok \u2764\ufe0f\u200d\U0001f525 go"]
-    assert [suspicion(text).signals for text in texts] == [(), (), ()]
+    assert [rate_suspicion(text).signals for text in texts] == [(), (), ()]
 
 
 def test_every_digit_dash_and_space_of_unicode_is_read_as_such() -> None:
@@ -73,7 +73,7 @@ def test_every_digit_dash_and_space_of_unicode_is_read_as_such() -> None:
     assert len(ones) > 70
     assert len(between) > 40
     cards = [f"4{one * 3} 1111 1111 {one * 4}" for one in ones] + [f"4111{gap}1111{gap}1111{gap}1111" for gap in between]
-    assert {*scrubber.texts(cards)} == {"<CREDIT_CARD>"}
+    assert {*scrubber.scrub(cards)} == {"<CREDIT_CARD>"}
 
 
 @pytest.mark.parametrize(

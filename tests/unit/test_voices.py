@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from rlaas.voices import FREE, FREE_A_DAY, LEAST_SHARE, MANY, Voices, cap, most_share, person
+from rlaas.voices import FREE, FREE_A_DAY, LEAST_SHARE, MANY, Voices, bound_share, bound_units, identify_person
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 Unit = tuple[datetime, str]
@@ -38,12 +38,12 @@ def hear_units(voices: Voices, units: list[Unit]) -> list[str]:
     ("people", "share"), [(0, 1.0), (1, 1.0), (2, 1.0), (3, 2 / 3), (20, 0.1), (100, LEAST_SHARE), (10**6, LEAST_SHARE)]
 )
 def test_a_person_may_have_twice_an_even_share(people: int, share: float) -> None:
-    assert most_share(people) == pytest.approx(share)
+    assert bound_share(people) == pytest.approx(share)
 
 
 @given(st.lists(st.integers(1, 2_000), min_size=1, max_size=60))
 def test_a_cap_leaves_everybody_their_share_and_is_the_largest_that_does(counts: list[int]) -> None:
-    most, share = cap(counts), most_share(len(counts))
+    most, share = bound_units(counts), bound_share(len(counts))
     left = [min(count, most) for count in counts]
     assert max(left) <= share * sum(left) * (1 + 1e-9)
     if math.isfinite(most):
@@ -52,7 +52,7 @@ def test_a_cap_leaves_everybody_their_share_and_is_the_largest_that_does(counts:
 
 
 def test_with_two_people_nothing_is_capped() -> None:
-    assert cap([1_000, 1]) == math.inf
+    assert bound_units([1_000, 1]) == math.inf
 
 
 @pytest.mark.parametrize("before", [0, 200])
@@ -91,13 +91,19 @@ def test_people_who_left_make_room() -> None:
 
 
 def test_each_unit_without_user_or_thread_counts_as_a_person_of_its_own() -> None:
-    people = {person(None, None, f"unit-{n}"): 1 for n in range(2_000)}
+    people = {identify_person(None, None, f"unit-{n}"): 1 for n in range(2_000)}
     assert len(hear_units(Voices(before=500), make_units(people, days=1))) > 0.98 * len(people)
 
 
 def test_a_person_is_the_user_or_else_the_thread_or_else_the_unit() -> None:
-    assert person("u", "t", "i") == person("u", None, "j") != person(None, "t", "i") == person(None, "t", "j") != person(None, None, "i")
-    assert person("x", None, "i") != person(None, "x", "i")
+    assert (
+        identify_person("u", "t", "i")
+        == identify_person("u", None, "j")
+        != identify_person(None, "t", "i")
+        == identify_person(None, "t", "j")
+        != identify_person(None, None, "i")
+    )
+    assert identify_person("x", None, "i") != identify_person(None, "x", "i")
 
 
 @pytest.mark.parametrize("hours", [1, 24])

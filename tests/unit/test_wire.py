@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from rlaas.errors import InvalidInput
 from rlaas.inference.chat_completions import ChatRequest
-from rlaas.wire import WireModel, invalid_input
+from rlaas.wire import WireModel, make_invalid_input
 
 MODEL = {"model": "rlaas::a"}
 
@@ -16,7 +16,7 @@ MODEL = {"model": "rlaas::a"}
 def refuse(model: type[WireModel], body: dict[str, Any]) -> InvalidInput:
     with pytest.raises(ValidationError) as error:
         model.model_validate_json(json.dumps(body))
-    return invalid_input(error.value, body)
+    return make_invalid_input(error.value, body)
 
 
 def test_what_each_branch_of_a_union_wants_is_said() -> None:

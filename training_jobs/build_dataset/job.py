@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlaas.clock import rfc3339, utc_now
-from rlaas.ids import canonical_sha256
+from rlaas.ids import hash_canonical_json
 from rlaas.preferences.dataset import (
     SPLITS,
     TEST_PROMPTS,
@@ -29,18 +29,18 @@ from rlaas.preferences.dataset import (
     PromptsFile,
     SplitFile,
     SplitShares,
-    demonstration_row,
-    held_out_prompt,
-    shortfall,
+    build_demonstration_row,
+    build_held_out_prompt,
+    build_trl_row,
+    explain_shortfall,
+    keep_within_shares,
+    select_demonstrations,
     split_pairs,
-    training_demonstrations,
-    trl_row,
-    within_shares,
 )
 from rlaas.preferences.left_out import ADVICE
 from rlaas.preferences.pairs import Pair, build_pairs
 from rlaas.telemetry.store import StoredEvent
-from training_jobs.ending import JobFailed, exit_status
+from training_jobs.ending import JobFailed, run_job
 from training_jobs.ml_root import ml_root
 
 if TYPE_CHECKING:
@@ -95,29 +95,36 @@ def read_events(tenant: str, folder: Path) -> Iterator[StoredEvent]:
                 )
 
 
-def schema() -> pyarrow.Schema:
+def build_schema() -> pyarrow.Schema:
     """The columns of a dataset's files of pairs: TRL's conversational preference columns, then provenance."""
     import pyarrow
 
     return pyarrow.schema(
         [
-            *((name, _messages()) for name in ("prompt", "chosen", "rejected")),
+            *((name, _build_messages_type()) for name in ("prompt", "chosen", "rejected")),
             ("tools", pyarrow.string()),
-            *_provenance(),
+            *_list_provenance_columns(),
             ("preferred_output_id", pyarrow.string()),
             ("discarded", pyarrow.bool_()),
         ]
     )
 
 
-def demonstrations_schema() -> pyarrow.Schema:
+def build_demonstrations_schema() -> pyarrow.Schema:
     """The columns of a dataset's demonstrations: TRL's conversational prompt-completion columns, then provenance."""
     import pyarrow
 
-    return pyarrow.schema([("prompt", _messages()), ("completion", _messages()), ("tools", pyarrow.string()), *_provenance()])
+    return pyarrow.schema(
+        [
+            ("prompt", _build_messages_type()),
+            ("completion", _build_messages_type()),
+            ("tools", pyarrow.string()),
+            *_list_provenance_columns(),
+        ]
+    )
 
 
-def _messages() -> pyarrow.DataType:
+def _build_messages_type() -> pyarrow.DataType:
     """A list of messages in OpenAI's format; a call's arguments are the JSON text that the model wrote."""
     import pyarrow
 
@@ -127,7 +134,7 @@ def _messages() -> pyarrow.DataType:
     return pyarrow.list_(pyarrow.struct(fields))
 
 
-def _provenance() -> list[tuple[str, pyarrow.DataType]]:
+def _list_provenance_columns() -> list[tuple[str, pyarrow.DataType]]:
     import pyarrow
 
     text = pyarrow.string()
@@ -138,7 +145,7 @@ def _provenance() -> list[tuple[str, pyarrow.DataType]]:
 
 def write_split(pairs: list[Pair], path: Path) -> SplitFile:
     """Write a split as a Parquet file; an empty one has the columns and no rows."""
-    digest = _write([trl_row(pair) for pair in pairs], schema(), path)
+    digest = _write([build_trl_row(pair) for pair in pairs], build_schema(), path)
     people = Counter(pair.person for pair in pairs)
     return SplitFile(
         pairs=len(pairs),
@@ -151,13 +158,13 @@ def write_split(pairs: list[Pair], path: Path) -> SplitFile:
 
 def write_demonstrations(pairs: list[Pair], path: Path) -> DemonstrationsFile:
     """Write the demonstrations, from which only SFT learns; without any, the file has the columns and no rows."""
-    digest = _write([demonstration_row(pair) for pair in pairs], demonstrations_schema(), path)
+    digest = _write([build_demonstration_row(pair) for pair in pairs], build_demonstrations_schema(), path)
     return DemonstrationsFile(demonstrations=len(pairs), threads=len({pair.thread for pair in pairs}), sha256=digest)
 
 
 def write_test_prompts(pairs: list[Pair], path: Path) -> PromptsFile:
     """Write the prompts for the evaluation, a line for each row of the test split."""
-    content = "".join(f"{held_out_prompt(pair).model_dump_json()}\n" for pair in pairs).encode()
+    content = "".join(f"{build_held_out_prompt(pair).model_dump_json()}\n" for pair in pairs).encode()
     path.write_bytes(content)
     return PromptsFile(prompts=len(pairs), sha256=hashlib.sha256(content).hexdigest())
 
@@ -176,11 +183,11 @@ def build(arguments: Arguments, events: list[StoredEvent], output: Path) -> Data
     result = build_pairs(events)
     salt = f"{arguments.tenant}/{arguments.skill}"
     sides = split_pairs(result.pairs, arguments.shares, salt=salt)
-    demonstrations = training_demonstrations(result.pairs, arguments.shares, salt=salt)
-    splits = {split: within_shares(sides[split]) for split in SPLITS}
+    demonstrations = select_demonstrations(result.pairs, arguments.shares, salt=salt)
+    splits = {split: keep_within_shares(sides[split]) for split in SPLITS}
     in_sides = len(demonstrations) + sum(len(side) for side in sides.values())
     files = {split: write_split(splits[split], output / f"{split}.parquet") for split in SPLITS}
-    demonstrations = within_shares(demonstrations)
+    demonstrations = keep_within_shares(demonstrations)
     over_share = in_sides - len(demonstrations) - sum(len(side) for side in splits.values())
     dropped = +Counter(result.dropped | {"unchanged": len(result.pairs) - in_sides, "over_share": over_share})
     moments = sorted({event.received_at for event in events})
@@ -200,9 +207,9 @@ def build(arguments: Arguments, events: list[StoredEvent], output: Path) -> Data
         events=len({event.event_id for event in events}),
         events_since=rfc3339(moments[0]) if moments else None,
         events_until=rfc3339(moments[-1]) if moments else None,
-        events_sha256=canonical_sha256([*sorted({event.event_id for event in events})]),
+        events_sha256=hash_canonical_json([*sorted({event.event_id for event in events})]),
         policies=tuple(sorted({pair.policy_id for pair in result.pairs if pair.policy_id})),
-        columns=tuple(schema().names),
+        columns=tuple(build_schema().names),
     )
     (output / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n")
     return manifest
@@ -211,7 +218,7 @@ def build(arguments: Arguments, events: list[StoredEvent], output: Path) -> Data
 def main() -> int:
     """Run the job and return its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    return exit_status(work)
+    return run_job(work)
 
 
 def work() -> None:
@@ -229,5 +236,5 @@ def work() -> None:
         manifest.outputs,
         manifest.dropped,
     )
-    if reason := shortfall(manifest):
+    if reason := explain_shortfall(manifest):
         raise JobFailed(reason)

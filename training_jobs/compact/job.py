@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 from rlaas.adapters.aws.clients import client, dependency
 from rlaas.clock import utc_now
 from rlaas.errors import DependencyUnavailable
-from training_jobs.ending import JobFailed, exit_status
+from training_jobs.ending import JobFailed, run_job
 
 if TYPE_CHECKING:
     import pyarrow
@@ -105,7 +105,7 @@ class Partition:
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedPartition:
     """A merged partition: the files `written` hold the rows of the files `read`, less `duplicates`."""
 
     read: tuple[LakeFile, ...]
@@ -155,7 +155,7 @@ def list_partitions(s3: S3Client, bucket: str) -> list[Partition]:
     ]
 
 
-def merge(s3: S3Client, bucket: str, partition: Partition, folder: Path, *, shard_mib: int = SHARD_MIB) -> Merged:
+def merge(s3: S3Client, bucket: str, partition: Partition, folder: Path, *, shard_mib: int = SHARD_MIB) -> MergedPartition:
     """Upload the partition's events without duplicates and count them there; delete nothing.
 
     `folder` needs twice the space of the partition's files. A partition of more than `shard_mib` (uncompressed) is
@@ -183,7 +183,7 @@ def merge(s3: S3Client, bucket: str, partition: Partition, folder: Path, *, shar
             uploaded_rows += count
     if uploaded_rows != rows - duplicates:
         raise RowsDiffer(f"{uploaded_rows} rows uploaded of {rows} less {duplicates} duplicates")
-    return Merged(partition.files, tuple(outputs), rows, duplicates)
+    return MergedPartition(partition.files, tuple(outputs), rows, duplicates)
 
 
 def delete(s3: S3Client, bucket: str, files: Sequence[LakeFile]) -> None:
@@ -292,7 +292,7 @@ def _upload(s3: S3Client, bucket: str, partition: Partition, path: Path) -> tupl
     return LakeFile(key, answer["ETag"].strip('"'), path.stat().st_size), count
 
 
-def compact(s3: S3Client, bucket: str, partition: Partition, *, shard_mib: int = SHARD_MIB) -> Merged:
+def compact(s3: S3Client, bucket: str, partition: Partition, *, shard_mib: int = SHARD_MIB) -> MergedPartition:
     """Merge a partition, then delete the files that were read. Raises: as `merge` and `delete`."""
     with tempfile.TemporaryDirectory(prefix="compact-") as folder:
         result = merge(s3, bucket, partition, Path(folder), shard_mib=shard_mib)
@@ -304,7 +304,7 @@ def main() -> int:
     """Run the job and return its exit status. It logs one line of JSON per partition."""
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
-    return exit_status(work)
+    return run_job(work)
 
 
 def work() -> None:

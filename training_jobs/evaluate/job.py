@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlaas.clock import rfc3339, utc_now
-from rlaas.evaluation.asking import MAX_INTERACTIONS, Answer, Question, no_prompts
+from rlaas.evaluation.asking import MAX_INTERACTIONS, Answer, Question, explain_no_prompts
 from rlaas.evaluation.comparison import SYSTEMS, HeldOutCase, System
-from rlaas.evaluation.report import Criteria, PromotionReport, promotion_report
+from rlaas.evaluation.report import Criteria, PromotionReport, build_promotion_report
 from rlaas.preferences.dataset import DatasetManifest, read_messages
-from training_jobs.ending import JobFailed, exit_status
-from training_jobs.evaluate.promotion_page import promotion_page
+from training_jobs.ending import JobFailed, run_job
+from training_jobs.evaluate.promotion_page import render_promotion_page
 from training_jobs.ml_root import ml_root
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def parse(words: list[str]) -> argparse.Namespace:
 
 
 def read_test_split(path: Path) -> list[dict[str, object]]:
-    """The rows of a dataset's test file, in the format of `rlaas.preferences.dataset.trl_row`."""
+    """The rows of a dataset's test file, in the format of `rlaas.preferences.dataset.build_trl_row`."""
     import pyarrow.parquet
 
     rows: list[dict[str, object]] = pyarrow.parquet.read_table(path).to_pylist()
@@ -59,7 +59,7 @@ def read_answers(directory: Path) -> dict[Question, Answer]:
     return answers
 
 
-def cases_of(rows: Iterable[Mapping[str, object]], answers: Mapping[Question, Answer]) -> list[HeldOutCase]:
+def build_cases(rows: Iterable[Mapping[str, object]], answers: Mapping[Question, Answer]) -> list[HeldOutCase]:
     """Each row with the systems' answers. Raises: JobFailed when a system did not answer a row, or the answer belongs
     to another dataset."""
     cases = []
@@ -82,15 +82,15 @@ def evaluate(arguments: argparse.Namespace, dataset: Path, answers: Path, output
     test_file = dataset / "test.parquet"
     rows = read_test_split(test_file)[:MAX_INTERACTIONS]
     if not rows:
-        raise JobFailed(no_prompts(manifest.version))
+        raise JobFailed(explain_no_prompts(manifest.version))
     components: dict[System, str] = {
         "baseline": arguments.baseline_component,
         "candidate": arguments.candidate_component,
         "sft_only": arguments.control_component,
     }
     logger.info("%d held-out interactions of dataset %s, answered by %s", len(rows), manifest.version, components)
-    cases = cases_of(rows, read_answers(answers))
-    report = promotion_report(
+    cases = build_cases(rows, read_answers(answers))
+    report = build_promotion_report(
         cases,
         components,
         criteria=Criteria(min_threads=arguments.min_threads, min_win_rate=arguments.min_win_rate),
@@ -101,14 +101,14 @@ def evaluate(arguments: argparse.Namespace, dataset: Path, answers: Path, output
     )
     output.mkdir(parents=True, exist_ok=True)
     (output / "promotion_report.json").write_text(report.model_dump_json(indent=2) + "\n")
-    (output / "promotion_report.html").write_text(promotion_page(report, cases))
+    (output / "promotion_report.html").write_text(render_promotion_page(report, cases))
     return report
 
 
 def main() -> int:
     """Run the job and return its exit status. A rejected candidate is a result, not a failure."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    return exit_status(work)
+    return run_job(work)
 
 
 def work() -> None:

@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib import pyplot as plt
 
-from rlaas.evaluation.comparison import SYSTEMS, by_thread
+from rlaas.evaluation.comparison import SYSTEMS, average_by_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ _STYLE: dict[RcKeyType, object] = {
 }
 
 
-def promotion_page(report: PromotionReport, cases: Sequence[HeldOutCase]) -> str:
+def render_promotion_page(report: PromotionReport, cases: Sequence[HeldOutCase]) -> str:
     """The page: decision, figures, plots, and up to `EXAMPLES` interactions where the candidate did worst and best."""
     ranking = sorted(zip(report.cases, cases, strict=True), key=lambda both: _gain(both[0].edit_similarity))
     examples = ranking if len(ranking) <= EXAMPLES else [*ranking[: EXAMPLES // 2], *ranking[-EXAMPLES // 2 :]]
@@ -81,7 +81,7 @@ def _draw_means(report: PromotionReport) -> str:
 
 def _draw_threads(report: PromotionReport) -> str:
     """An SVG of every thread's gain over the baseline, sorted."""
-    gains = sorted(by_thread(report.cases, lambda case: _gain(case.edit_similarity)))
+    gains = sorted(average_by_thread(report.cases, lambda case: _gain(case.edit_similarity)))
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(7.4, 2.4))
         axes.bar(range(len(gains)), gains, color=[COLOURS["candidate"] if gain > 0 else "#e11d48" for gain in gains], width=0.85)

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rlaas.learning.training import PhaseReport, TrainingReport, TrainingSettings
 from rlaas.preferences.dataset import DatasetManifest, read_messages
-from training_jobs.ending import JobFailed, exit_status
+from training_jobs.ending import JobFailed, run_job
 from training_jobs.ml_root import ml_root
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ ADVICE: dict[LeftOut, str] = {
 def main() -> int:
     """Run the job and return its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    return exit_status(work)
+    return run_job(work)
 
 
 def work() -> None:
@@ -136,8 +136,8 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
         sft=sft_report,
         dpo=dpo_report,
         sft_only=control_report,
-        adapter_sha256=sha256(adapter / "adapter_model.safetensors"),
-        sft_only_sha256=sha256(control / "adapter_model.safetensors"),
+        adapter_sha256=hash_file(adapter / "adapter_model.safetensors"),
+        sft_only_sha256=hash_file(control / "adapter_model.safetensors"),
         trainable_parameters=trainable,
         seconds=time.monotonic() - start,
         peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -395,6 +395,6 @@ def publish(model: PeftModel, directory: Path, *, base_model_name: str) -> None:
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
-def sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

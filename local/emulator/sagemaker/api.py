@@ -23,7 +23,7 @@ from ministack.services import lambda_svc
 
 from local.emulator import door
 from local.emulator.sagemaker import components, hosted, hosting, jobs
-from local.emulator.sagemaker.errors import ApiError, failure_reason
+from local.emulator.sagemaker.errors import ApiError, describe_failure
 from local.emulator.sagemaker.server import ADAPTER_HEADER, chunks
 
 Record = dict[str, Any]
@@ -35,8 +35,8 @@ OPERATIONS: dict[str, Callable[[Record], Record]] = {
         for kind in ("Training", "Processing")
         for verb, work in (("Create", jobs.create), ("Describe", jobs.describe), ("Stop", jobs.stop), ("Delete", jobs.delete))
     },
-    "ListTrainingJobs": functools.partial(jobs.summaries, "Training"),
-    "ListProcessingJobs": functools.partial(jobs.summaries, "Processing"),
+    "ListTrainingJobs": functools.partial(jobs.list_summaries, "Training"),
+    "ListProcessingJobs": functools.partial(jobs.list_summaries, "Processing"),
     "CreateModel": hosting.create_model,
     "DescribeModel": hosting.describe_model,
     "DeleteModel": hosting.delete_model,
@@ -90,7 +90,7 @@ def coerce(value: Any, shape: Any) -> Any:
     return value
 
 
-def input_shape(operation: str) -> Any:
+def find_input_shape(operation: str) -> Any:
     """botocore's model of the operation's input."""
     return _model().operation_model(operation).input_shape
 
@@ -103,7 +103,7 @@ def call(operation: str, request: Record) -> Record:
     work = OPERATIONS.get(operation)
     if work is None:
         raise ApiError("UnknownOperationException", f"{operation} is not an operation of the local SageMaker")
-    shape = input_shape(operation)
+    shape = find_input_shape(operation)
     request = coerce(request, shape)
     report = botocore.validate.ParamValidator().validate(request, shape)
     if report.has_errors():
@@ -114,7 +114,7 @@ def call(operation: str, request: Record) -> Record:
     except ApiError:
         raise
     except Exception as problem:
-        raise ApiError("InternalFailure", failure_reason(operation, problem), 500) from problem
+        raise ApiError("InternalFailure", describe_failure(operation, problem), 500) from problem
 
 
 def _check_patterns(value: object, shape: Any, path: str) -> None:
@@ -160,7 +160,7 @@ def _runtime_error(problem: ApiError) -> Answer:
 
 
 def _invoke(endpoint: str, headers: Mapping[str, str], body: bytes, stream: bool) -> tuple[urllib3.BaseHTTPResponse, str]:
-    server, adapter, variant = hosted.target(endpoint, headers.get("x-amzn-sagemaker-inference-component"))
+    server, adapter, variant = hosted.find_target(endpoint, headers.get("x-amzn-sagemaker-inference-component"))
     forwarded_headers = {name: headers[key] for key, name in PASSED_ON.items() if headers.get(key)}
     if adapter:
         forwarded_headers[ADAPTER_HEADER] = adapter
@@ -270,7 +270,7 @@ def _token_lender(authorization: str) -> str:
     signature = sigv4.parse_query_signature(query)
     if query.get("Action") != "CallWithBearerToken" or isinstance(signature, tuple) or not signature.signature.isascii():
         raise _bad_token("is invalid")
-    secret = door.secret_of(signature.access_key_id, query.get("X-Amz-Security-Token", ""))
+    secret = door.find_secret(signature.access_key_id, query.get("X-Amz-Security-Token", ""))
     headers = {"host": TOKEN_HOST}
     if sigv4.header_signature_failure(signature, secret, "POST", "/", query, headers, b"", presigned=True):
         raise _bad_token("is invalid")

@@ -30,7 +30,7 @@ def _client(region: str) -> Any:
     )
 
 
-def s3() -> Any:
+def make_s3_client() -> Any:
     """An S3 client of the request's region."""
     return _client(responses.get_region())
 
@@ -54,7 +54,7 @@ def download(uri: str, directory: Path) -> int:
     bucket, prefix = parse(uri)
     directory.mkdir(parents=True, exist_ok=True)
     count = 0
-    for page in s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+    for page in make_s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for entry in page.get("Contents", []):
             key: str = entry["Key"]
             if key.endswith("/"):
@@ -65,7 +65,7 @@ def download(uri: str, directory: Path) -> int:
             if not target.is_relative_to(directory.resolve()):
                 raise ApiError("ValidationException", f"key {key} leads out of its directory")
             target.parent.mkdir(parents=True, exist_ok=True)
-            s3().download_file(bucket, key, str(target))
+            make_s3_client().download_file(bucket, key, str(target))
             count += 1
     if not count:
         raise ApiError("ValidationException", f"No S3 objects found under S3 URL {uri!r}")
@@ -77,7 +77,7 @@ def upload(directory: Path, uri: str) -> int:
     bucket, prefix = parse(uri)
     files = [path for path in sorted(directory.rglob("*")) if path.is_file()] if directory.is_dir() else []
     for path in files:
-        s3().upload_file(str(path), bucket, f"{prefix.rstrip('/')}/{path.relative_to(directory).as_posix()}".lstrip("/"))
+        make_s3_client().upload_file(str(path), bucket, f"{prefix.rstrip('/')}/{path.relative_to(directory).as_posix()}".lstrip("/"))
     return len(files)
 
 
@@ -88,7 +88,7 @@ def pack(directory: Path, uri: str) -> str:
         for path in sorted(directory.iterdir()):
             tar.add(path, arcname=path.name)
     bucket, key = parse(uri)
-    s3().upload_file(str(archive), bucket, key)
+    make_s3_client().upload_file(str(archive), bucket, key)
     archive.unlink()
     return uri
 
@@ -102,10 +102,10 @@ def unpack(uri: str, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     archive = directory.with_name(directory.name + ".fetched.tar.gz")
     try:
-        s3().download_file(bucket, key, str(archive))
+        make_s3_client().download_file(bucket, key, str(archive))
         with tarfile.open(archive) as tar:
             extract(tar, directory)
-    except s3().exceptions.ClientError as problem:
+    except make_s3_client().exceptions.ClientError as problem:
         raise ApiError("ValidationException", f"Failed to download model data from {uri}: {problem}") from problem
     except (tarfile.TarError, OSError, EOFError, zlib.error) as problem:
         raise ApiError("ValidationException", f"Failed to extract model data from {uri}: {problem}") from problem

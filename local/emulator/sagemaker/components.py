@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from local.emulator.children import in_background
-from local.emulator.sagemaker.errors import ApiError, failure_reason
-from local.emulator.sagemaker.hosted import COMPONENTS, ENDPOINTS, MODELS, Component, Endpoint, Record, arn_of, find, server_of_model
+from local.emulator.children import run_in_background
+from local.emulator.sagemaker.errors import ApiError, describe_failure
+from local.emulator.sagemaker.hosted import COMPONENTS, ENDPOINTS, MODELS, Component, Endpoint, Record, find, make_arn, make_server
 from local.emulator.sagemaker.server import START_SECONDS, Server
 
 PAGE = 10
@@ -17,7 +17,7 @@ def create_inference_component(request: Record) -> Record:
     name = request["InferenceComponentName"]
     if name in COMPONENTS:
         raise ApiError(
-            "ValidationException", f'Cannot create already existing inference component "{arn_of("inference-component", name)}".'
+            "ValidationException", f'Cannot create already existing inference component "{make_arn("inference-component", name)}".'
         )
     endpoint: Endpoint = find(ENDPOINTS, "endpoint", request["EndpointName"])
     if endpoint.record["EndpointStatus"] != "InService":
@@ -27,7 +27,7 @@ def create_inference_component(request: Record) -> Record:
     now = time.time()
     record: Record = {
         "InferenceComponentName": name,
-        "InferenceComponentArn": arn_of("inference-component", name),
+        "InferenceComponentArn": make_arn("inference-component", name),
         "EndpointName": request["EndpointName"],
         "EndpointArn": endpoint.record["EndpointArn"],
         "VariantName": request.get("VariantName") or endpoint.record["ProductionVariants"][0]["VariantName"],
@@ -48,7 +48,7 @@ def create_inference_component(request: Record) -> Record:
     else:
         component = Component(record, _server_of(specification, name))
     COMPONENTS[name] = component
-    in_background(_start, component, specification, name=f"component-{name}")
+    run_in_background(_start, component, specification, name=f"component-{name}")
     return {"InferenceComponentArn": record["InferenceComponentArn"]}
 
 
@@ -68,7 +68,7 @@ def update_inference_component(request: Record) -> Record:
         component.record.pop("FailureReason", None)
         if old:
             old.stop()
-        in_background(_start, component, specification, name=f"component-{name}")
+        run_in_background(_start, component, specification, name=f"component-{name}")
     return {"InferenceComponentArn": component.record["InferenceComponentArn"]}
 
 
@@ -85,10 +85,10 @@ def update_inference_component_runtime_config(request: Record) -> Record:
     counts["DesiredCopyCount"] = copies
     component.record |= {"InferenceComponentStatus": "Updating", "LastModifiedTime": time.time()}
     if copies and not counts["CurrentCopyCount"]:
-        in_background(_start, component, component.record["Specification"], name=f"component-{name}")
+        run_in_background(_start, component, component.record["Specification"], name=f"component-{name}")
     else:
         counts["CurrentCopyCount"] = copies
-        in_background(_apply_copies, component, name=f"component-{name}")
+        run_in_background(_apply_copies, component, name=f"component-{name}")
     return {"InferenceComponentArn": component.record["InferenceComponentArn"]}
 
 
@@ -103,7 +103,7 @@ def _server_of(specification: Record, name: str) -> Server:
     group, container = f"/aws/sagemaker/InferenceComponents/{name}", specification.get("Container") or {}
     environment = container.get("Environment") or {}
     if specification.get("ModelName"):
-        return server_of_model(find(MODELS, "model", specification["ModelName"]), group, name, environment)
+        return make_server(find(MODELS, "model", specification["ModelName"]), group, name, environment)
     if not container.get("Image"):
         raise ApiError("ValidationException", "Specification needs ModelName, Container.Image, or BaseInferenceComponentName")
     return Server(
@@ -141,7 +141,7 @@ def _start(component: Component, specification: Record) -> None:
         component.record["RuntimeConfig"]["CurrentCopyCount"] = component.record["RuntimeConfig"]["DesiredCopyCount"]
         component.record["InferenceComponentStatus"] = "InService"
     except Exception as problem:
-        component.record |= {"InferenceComponentStatus": "Failed", "FailureReason": failure_reason(f"starting {name}", problem)}
+        component.record |= {"InferenceComponentStatus": "Failed", "FailureReason": describe_failure(f"starting {name}", problem)}
     component.record["LastModifiedTime"] = time.time()
 
 
@@ -180,7 +180,7 @@ def delete_inference_component(request: Record) -> Record:
         raise ApiError("ValidationException", f'Cannot delete base inference component "{name}" with adapters on it: {", ".join(adapters)}')
     status_before = component.status
     component.record |= {"InferenceComponentStatus": "Deleting", "LastModifiedTime": time.time()}
-    in_background(_remove, name, component, status_before, name=f"delete-{name}")
+    run_in_background(_remove, name, component, status_before, name=f"delete-{name}")
     return {}
 
 
@@ -192,4 +192,4 @@ def _remove(name: str, component: Component, status_before: str) -> None:
             component.server.unload_adapter(name)
         del COMPONENTS[name]
     except Exception as problem:
-        component.record |= {"InferenceComponentStatus": "Failed", "FailureReason": failure_reason(f"removing {name}", problem)}
+        component.record |= {"InferenceComponentStatus": "Failed", "FailureReason": describe_failure(f"removing {name}", problem)}

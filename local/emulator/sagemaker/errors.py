@@ -18,17 +18,17 @@ class ApiError(Exception):
         self.code, self.message, self.status, self.fields = code, message, status, fields
 
 
-def not_found(kind: str, name: str) -> ApiError:
+def make_not_found(kind: str, name: str) -> ApiError:
     """What Describe, Stop and Delete answer for a name that is not there."""
     return ApiError("ValidationException", f'Could not find {kind} "{name}".')
 
 
-def in_use(kind: str, name: str) -> ApiError:
+def make_in_use(kind: str, name: str) -> ApiError:
     """What Create answers for a name that is taken."""
     return ApiError("ResourceInUse", f"{kind} names must be unique within an AWS account and region: {name}")
 
 
-def failure_reason(work: str, problem: Exception) -> str:
+def describe_failure(work: str, problem: Exception) -> str:
     """What Describe answers as FailureReason when `problem` ended `work`; what is no ApiError is a fault of this
     emulator's own."""
     if isinstance(problem, ApiError):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ministack.core import responses
 
-from local.emulator.sagemaker.errors import ApiError, not_found
+from local.emulator.sagemaker.errors import ApiError, make_not_found
 from local.emulator.sagemaker.server import Server
 
 Record = dict[str, Any]
@@ -58,7 +58,7 @@ COMPONENTS = responses.AccountRegionScopedDict()
 GROUPS = responses.AccountRegionScopedDict()
 
 
-def arn_of(kind: str, name: str) -> str:
+def make_arn(kind: str, name: str) -> str:
     """The ARN of the resource of this name in the request's account and region."""
     return f"arn:aws:sagemaker:{responses.get_region()}:{responses.get_account_id()}:{kind}/{name}"
 
@@ -67,11 +67,11 @@ def find(store: Any, kind: str, name: str) -> Any:
     """The entry of this name in `store`. Raises: ApiError."""
     entry = store.get(name)
     if entry is None:
-        raise not_found(kind, name)
+        raise make_not_found(kind, name)
     return entry
 
 
-def server_of_model(model: Record, log_group: str, name: str, environment: dict[str, str]) -> Server:
+def make_server(model: Record, log_group: str, name: str, environment: dict[str, str]) -> Server:
     """The process that serves a model, not yet started."""
     container = model.get("PrimaryContainer") or model["Containers"][0]
     source = (container.get("ModelDataSource") or {}).get("S3DataSource") or {}
@@ -88,7 +88,7 @@ def server_of_model(model: Record, log_group: str, name: str, environment: dict[
     )
 
 
-def target(endpoint_name: str, component_name: str | None) -> tuple[Server, str | None, str]:
+def find_target(endpoint_name: str, component_name: str | None) -> tuple[Server, str | None, str]:
     """(the server an invocation goes to, the adapter it asks for, the variant's name).
 
     Raises: ApiError as InvokeEndpoint does.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from local.emulator.children import in_background
-from local.emulator.sagemaker.errors import ApiError, failure_reason, in_use
-from local.emulator.sagemaker.hosted import COMPONENTS, CONFIGS, ENDPOINTS, GROUPS, MODELS, Endpoint, Record, arn_of, find, server_of_model
+from local.emulator.children import run_in_background
+from local.emulator.sagemaker.errors import ApiError, describe_failure, make_in_use
+from local.emulator.sagemaker.hosted import COMPONENTS, CONFIGS, ENDPOINTS, GROUPS, MODELS, Endpoint, Record, find, make_arn, make_server
 from local.emulator.sagemaker.images import image
 from local.emulator.sagemaker.server import START_SECONDS
 
@@ -15,12 +15,12 @@ def create_model(request: Record) -> Record:
     """CreateModel."""
     name = request["ModelName"]
     if name in MODELS:
-        raise ApiError("ValidationException", f'Cannot create already existing model "{arn_of("model", name)}".')
+        raise ApiError("ValidationException", f'Cannot create already existing model "{make_arn("model", name)}".')
     container = request.get("PrimaryContainer") or (request.get("Containers") or [None])[0]
     if container is None or "Image" not in container:
         raise ApiError("ValidationException", "a model needs a PrimaryContainer with an Image")
     image(container["Image"])
-    MODELS[name] = {**request, "ModelArn": arn_of("model", name), "CreationTime": time.time()}
+    MODELS[name] = {**request, "ModelArn": make_arn("model", name), "CreationTime": time.time()}
     return {"ModelArn": MODELS[name]["ModelArn"]}
 
 
@@ -40,13 +40,15 @@ def create_endpoint_config(request: Record) -> Record:
     """CreateEndpointConfig."""
     name = request["EndpointConfigName"]
     if name in CONFIGS:
-        raise ApiError("ValidationException", f'Cannot create already existing endpoint configuration "{arn_of("endpoint-config", name)}".')
+        raise ApiError(
+            "ValidationException", f'Cannot create already existing endpoint configuration "{make_arn("endpoint-config", name)}".'
+        )
     for variant in request["ProductionVariants"]:
         if variant.get("ModelName"):
             find(MODELS, "model", variant["ModelName"])
         elif not request.get("ExecutionRoleArn"):
             raise ApiError("ValidationException", "ExecutionRoleArn is required when a production variant names no model")
-    CONFIGS[name] = {**request, "EndpointConfigArn": arn_of("endpoint-config", name), "CreationTime": time.time()}
+    CONFIGS[name] = {**request, "EndpointConfigArn": make_arn("endpoint-config", name), "CreationTime": time.time()}
     return {"EndpointConfigArn": CONFIGS[name]["EndpointConfigArn"]}
 
 
@@ -67,7 +69,7 @@ def create_endpoint(request: Record) -> Record:
     inference components."""
     name = request["EndpointName"]
     if name in ENDPOINTS:
-        raise ApiError("ValidationException", f'Cannot create already existing endpoint "{arn_of("endpoint", name)}".')
+        raise ApiError("ValidationException", f'Cannot create already existing endpoint "{make_arn("endpoint", name)}".')
     config = find(CONFIGS, "endpoint configuration", request["EndpointConfigName"])
     now = time.time()
     variants = [
@@ -82,7 +84,7 @@ def create_endpoint(request: Record) -> Record:
     ]
     record = {
         "EndpointName": name,
-        "EndpointArn": arn_of("endpoint", name),
+        "EndpointArn": make_arn("endpoint", name),
         "EndpointConfigName": request["EndpointConfigName"],
         "ProductionVariants": variants,
         "EndpointStatus": "Creating",
@@ -93,12 +95,12 @@ def create_endpoint(request: Record) -> Record:
     for variant in config["ProductionVariants"]:
         if variant.get("ModelName"):
             model = find(MODELS, "model", variant["ModelName"])
-            endpoint.servers[variant["VariantName"]] = server_of_model(
+            endpoint.servers[variant["VariantName"]] = make_server(
                 model, f"/aws/sagemaker/Endpoints/{name}", f"{name}-{variant['VariantName']}", {}
             )
     ENDPOINTS[name] = endpoint
     if endpoint.servers:
-        in_background(_start_endpoint, endpoint, name=f"endpoint-{name}")
+        run_in_background(_start_endpoint, endpoint, name=f"endpoint-{name}")
     else:
         record["EndpointStatus"] = "InService"
     return {"EndpointArn": record["EndpointArn"]}
@@ -110,7 +112,7 @@ def _start_endpoint(endpoint: Endpoint) -> None:
             server.start(START_SECONDS)
         endpoint.record["EndpointStatus"] = "InService"
     except Exception as problem:
-        reason = failure_reason(f"starting endpoint {endpoint.record['EndpointName']}", problem)
+        reason = describe_failure(f"starting endpoint {endpoint.record['EndpointName']}", problem)
         endpoint.record |= {"EndpointStatus": "Failed", "FailureReason": reason}
     endpoint.record["LastModifiedTime"] = time.time()
 
@@ -130,7 +132,7 @@ def update_endpoint(request: Record) -> Record:
     old, endpoint.servers = (
         endpoint.servers,
         {
-            variant["VariantName"]: server_of_model(
+            variant["VariantName"]: make_server(
                 find(MODELS, "model", variant["ModelName"]), f"/aws/sagemaker/Endpoints/{name}", f"{name}-{variant['VariantName']}", {}
             )
             for variant in config["ProductionVariants"]
@@ -142,7 +144,7 @@ def update_endpoint(request: Record) -> Record:
         server.stop()
     if endpoint.servers:
         endpoint.record["EndpointStatus"] = "Updating"
-        in_background(_start_endpoint, endpoint, name=f"endpoint-{name}")
+        run_in_background(_start_endpoint, endpoint, name=f"endpoint-{name}")
     return {"EndpointArn": endpoint.record["EndpointArn"]}
 
 
@@ -177,8 +179,8 @@ def create_model_package_group(request: Record) -> Record:
     """CreateModelPackageGroup."""
     name = request["ModelPackageGroupName"]
     if name in GROUPS:
-        raise in_use("Model package group", name)
-    arn = arn_of("model-package-group", name)
+        raise make_in_use("Model package group", name)
+    arn = make_arn("model-package-group", name)
     GROUPS[name] = {
         **request,
         "ModelPackageGroupArn": arn,

@@ -21,8 +21,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from ministack.core import responses
 
-from local.emulator.children import Child, LogStream, aws_environment, in_background
-from local.emulator.sagemaker.errors import REASON_CHARACTERS, ApiError, failure_reason
+from local.emulator.children import Child, LogStream, make_environment, run_in_background
+from local.emulator.sagemaker.errors import REASON_CHARACTERS, ApiError, describe_failure
 from local.emulator.sagemaker.images import image
 
 STOP_SECONDS = 5.0
@@ -79,7 +79,7 @@ class Job(ABC):
         self._set("Stopping")
         self._stopping.set()
         if self._child:
-            in_background(self._child.stop, name=f"stop-{self.name}")
+            run_in_background(self._child.stop, name=f"stop-{self.name}")
 
     def run(self) -> None:
         """Fetch, run, store; always ends in a final status, a failure with its reason."""
@@ -92,7 +92,7 @@ class Job(ABC):
         except subprocess.CalledProcessError as problem:
             self._fail(f"AlgorithmError: {self._reason()[: REASON_CHARACTERS - 100]}, exit code: {problem.returncode}")
         except Exception as problem:
-            self._fail(failure_reason(f"{self.kind.lower()} job {self.name}", problem))
+            self._fail(describe_failure(f"{self.kind.lower()} job {self.name}", problem))
         finally:
             self.record["LastModifiedTime"] = self.record[f"{self.kind}EndTime"] = time.time()
             shutil.rmtree(self.root, ignore_errors=True)
@@ -157,7 +157,7 @@ class Job(ABC):
             raise Stopped
         self.record[f"{self.kind}StartTime"] = time.time()
         network = self.request.get("NetworkConfig") or self.request  # a processing job's, or a training job's
-        aws_variables = aws_environment(isolated=bool(network.get("EnableNetworkIsolation")))
+        aws_variables = make_environment(isolated=bool(network.get("EnableNetworkIsolation")))
         environment = aws_variables | stand_in.env | self._environment() | (self.request.get("Environment") or {})
         stream = LogStream(f"/aws/sagemaker/{self.kind}Jobs", f"{self.name}/algo-1-{int(time.time())}")
         self._child = Child(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ministack.core import responses
 
-from local.emulator.children import in_background
+from local.emulator.children import run_in_background
 from local.emulator.sagemaker import artifacts
-from local.emulator.sagemaker.errors import ApiError, in_use
+from local.emulator.sagemaker.errors import ApiError, make_in_use
 from local.emulator.sagemaker.images import image
 from local.emulator.sagemaker.job import Job, Record
 
@@ -83,7 +83,7 @@ class TrainingJob(Job):
             artifacts.download(channel["DataSource"]["S3DataSource"]["S3Uri"], self.root / "input/data" / channel["ChannelName"])
         if checkpoints := self.request.get("CheckpointConfig"):
             bucket, prefix = artifacts.parse(checkpoints["S3Uri"])
-            if artifacts.s3().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("Contents"):
+            if artifacts.make_s3_client().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("Contents"):
                 artifacts.download(checkpoints["S3Uri"], self.root / "checkpoints")
         self._step("Training")
 
@@ -201,11 +201,11 @@ def create(kind: str, request: Record) -> Record:
     """CreateTrainingJob and CreateProcessingJob."""
     name = request[f"{kind}JobName"]
     if name in _jobs[kind]:
-        raise in_use(f"{kind} job", name)
+        raise make_in_use(f"{kind} job", name)
     job = _classes[kind](request)
     image(job._image_uri())
     _jobs[kind][name] = job
-    in_background(job.run, name=f"{kind.lower()}-{name}")
+    run_in_background(job.run, name=f"{kind.lower()}-{name}")
     return {f"{kind}JobArn": job.record[f"{kind}JobArn"]}
 
 
@@ -240,7 +240,7 @@ def delete(kind: str, request: Record) -> Record:
     return {}
 
 
-def summaries(kind: str, request: Record) -> Record:
+def list_summaries(kind: str, request: Record) -> Record:
     """ListTrainingJobs and ListProcessingJobs, newest first."""
     jobs = [job for job in _jobs[kind].values() if request.get("NameContains", "") in job.name]
     jobs = [job for job in jobs if request.get("StatusEquals") in (None, job.status)]

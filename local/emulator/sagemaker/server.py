@@ -22,7 +22,7 @@ from pathlib import Path
 
 import urllib3
 
-from local.emulator.children import Child, LogStream, aws_environment
+from local.emulator.children import Child, LogStream, make_environment
 from local.emulator.sagemaker import artifacts
 from local.emulator.sagemaker.errors import REASON_CHARACTERS, ApiError
 from local.emulator.sagemaker.images import image
@@ -84,7 +84,7 @@ class Server:
         child = self._child = Child(
             self.image.command(self.image.serve),
             cwd=self.image.cwd,
-            environment=aws_environment(isolated=self.isolated) | self.image.env | self.environment | container_variables,
+            environment=make_environment(isolated=self.isolated) | self.image.env | self.environment | container_variables,
             log_file=Path(os.environ["RLAAS_LOG_DIR"]) / f"endpoint-{self.name}.log",
             stream=LogStream(self.log_group, f"{self.name}/i-local"),
             stop_seconds=STOP_SECONDS,

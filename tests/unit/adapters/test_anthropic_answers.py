@@ -9,7 +9,7 @@ from rlaas.adapters.models.anthropic import completion_of, deltas_of
 from rlaas.adapters.models.server_sent_events import event_data
 from rlaas.chat import BackendFailed, Completion, Delta, Processing, Usage
 from rlaas.inference.collect import Collected
-from rlaas.metering.prices import Price, cost
+from rlaas.metering.prices import Price, compute_cost
 
 USAGE = {"input_tokens": 9, "output_tokens": 2}
 
@@ -71,7 +71,7 @@ def test_tokens_that_a_stream_read_from_the_cache_are_priced_as_such() -> None:
     cached = {"input_tokens": 4, "cache_read_input_tokens": 2455, "cache_creation_input_tokens": 0, "output_tokens": 1}
     [*_, last] = stream(started(cached), begun(0, type="text", text="hi"), *ended(usage={"output_tokens": 23}))
     assert last.usage == Usage(input_tokens=2459, output_tokens=23, cached_tokens=2455)
-    nano = cost(Price(input=0.8, output=4.0, cached_input=0.08), input_tokens=2459, output_tokens=23, cached_tokens=2455)
+    nano = compute_cost(Price(input=0.8, output=4.0, cached_input=0.08), input_tokens=2459, output_tokens=23, cached_tokens=2455)
     assert nano == 291_600
 
 

@@ -112,7 +112,7 @@ def test_a_key_goes_to_the_hosts_that_its_secret_names_or_to_its_vendors_own(
 ) -> None:
     put("rlaas/local/acme/openai", secret)
     assert sent(keys[0], "acme", base_url=base_url) == "sk-acme"
-    assert keys[0].refusal("acme", "openai", base_url=base_url, own_host="api.openai.com") is None
+    assert keys[0].find_refusal("acme", "openai", base_url=base_url, own_host="api.openai.com") is None
 
 
 @pytest.mark.parametrize(
@@ -137,12 +137,12 @@ def test_a_key_goes_nowhere_else_wherever_a_policy_points(keys: tuple[VendorKeys
         sent(keys[0], "acme", base_url=base_url)
     assert refused.value.nothing_done
     assert "sk-acme" not in str(refused.value) + repr(vars(keys[0]))
-    assert "name the host in it" in (keys[0].refusal("acme", "openai", base_url=base_url, own_host="api.openai.com") or "")
+    assert "name the host in it" in (keys[0].find_refusal("acme", "openai", base_url=base_url, own_host="api.openai.com") or "")
 
 
 def test_a_host_that_was_named_just_now_is_one_where_policies_are_made(keys: tuple[VendorKeys, Stopwatch]) -> None:
     there = {"base_url": "https://api.groq.com/v1", "own_host": "api.openai.com"}
     put("rlaas/local/acme/groq", "gsk-1")
-    assert keys[0].refusal("acme", "groq", **there) is not None
+    assert keys[0].find_refusal("acme", "groq", **there) is not None
     put("rlaas/local/acme/groq", '{"api_key": "gsk-1", "hosts": "api.groq.com"}')
-    assert keys[0].refusal("acme", "groq", **there) is None
+    assert keys[0].find_refusal("acme", "groq", **there) is None

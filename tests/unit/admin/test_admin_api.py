@@ -17,17 +17,17 @@ from rlaas.api.admin.services import Services
 from rlaas.api.http import caller
 from rlaas.chat import Usage
 from rlaas.errors import Conflict, DependencyUnavailable
-from rlaas.metering.budgets import BUDGETS, Amount, Budgets, Request, charges
+from rlaas.metering.budgets import BUDGETS, Amount, Budgets, SpendingRequest, list_charges
 from rlaas.metering.ledger import reserve, settle
 from rlaas.policies.allowed_models import AllowedModels
-from rlaas.policies.hosts import may_go
+from rlaas.policies.hosts import may_be_sent
 from rlaas.routing.route import MILLION
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
 from rlaas.telemetry.ingest import prepare
 from rlaas.tenancy.audit import RegistryChange, append_change
 from rlaas.tenancy.keys import ApiKey
 from rlaas.tenancy.registry import TENANT as TENANT_KEY
-from rlaas.tenancy.registry import Page, to_cursor
+from rlaas.tenancy.registry import Page, encode_cursor
 from rlaas.tenancy.tenant import Tenant
 from tests.declared_answers import check_answer
 from tests.fakes.adapters import MemoryAdapters
@@ -75,10 +75,10 @@ class NamedHosts:
     hosts: frozenset[str] = frozenset()
     missing: frozenset[str] = frozenset()
 
-    def refusal(self, tenant_id: str, name: str, *, base_url: str, own_host: str) -> str | None:
+    def find_refusal(self, tenant_id: str, name: str, *, base_url: str, own_host: str) -> str | None:
         if name in self.missing:
             return f"the secret {name!r} does not exist"
-        return None if may_go(base_url, hosts=self.hosts, own=own_host) else f"{tenant_id}/{name} may not go there"
+        return None if may_be_sent(base_url, hosts=self.hosts, own=own_host) else f"{tenant_id}/{name} may not go there"
 
 
 class Api:
@@ -618,7 +618,7 @@ def test_the_audit_is_listed_with_the_state_of_its_chain(api: Api) -> None:
     assert page["chain"] == {"intact": True, "length": 3, "fault": None}
     _, rest = api.call("GET", "/v1/admin/audit", query={"cursor": page["next_cursor"]})
     assert ([entry["seq"] for entry in rest["data"]], rest["chain"]) == ([3], None)  # it is walked once
-    for forged in ("bogus!", to_cursor("9" * 12), to_cursor("9" * 5_000), to_cursor("\u0663"), to_cursor("-1")):
+    for forged in ("bogus!", encode_cursor("9" * 12), encode_cursor("9" * 5_000), encode_cursor("\u0663"), encode_cursor("-1")):
         check_refusal(api.call("GET", "/v1/admin/audit", query={"cursor": forged}), 400, "InvalidInput", "cursor")
 
 
@@ -648,7 +648,7 @@ def test_rewards_of_a_day_are_walked_in_order(api: Api) -> None:
     check_refusal(api.call("GET", f"{HERE}/rewards", query={"date": "yesterday"}), 400, "InvalidInput", "date")
     check_refusal(api.call("GET", "/v1/admin/skills/nobody/rewards", query={"date": "2026-03-01"}), 404, "NotFound", "skill")
     for forged in ("2026-03-01 rew_1", "2026-02-31T00:00:00.000000Z rew_1", "0001-01-01T00:00:00+23:59 x", "x" * 3_000):
-        query = {"date": "2026-03-01", "cursor": to_cursor(forged)}
+        query = {"date": "2026-03-01", "cursor": encode_cursor(forged)}
         check_refusal(api.call("GET", f"{HERE}/rewards", query=query), 400, "InvalidInput", "cursor")
 
 
@@ -781,7 +781,7 @@ def test_budgets_are_put_at_a_version_and_say_what_is_left_of_them(api: Api) -> 
     check_refusal(api.call("PUT", "/v1/admin/budgets", {**body, "budgets": [DAILY]}), 409, "Conflict", "expected_version")
 
     budgets = api.registry.get(Budgets, TENANT, BUDGETS).record
-    due = charges(budgets, Request(skill=SKILL, key_id="key1"), now=NOW)
+    due = list_charges(budgets, SpendingRequest(skill=SKILL, key_id="key1"), now=NOW)
     for number in range(2):
         estimate = Amount(tokens=10, nano_usd=200_000_000)
         reservation = reserve(api.counters, TENANT, due, estimate, reservation_id=f"r{number}", now=NOW, lifetime_s=30)

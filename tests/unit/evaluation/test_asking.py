@@ -7,7 +7,7 @@ import pytest
 
 from rlaas.chat import BackendFailed, Message
 from rlaas.errors import DependencyUnavailable, InvalidInput
-from rlaas.evaluation.asking import Progress, ask_on
+from rlaas.evaluation.asking import Progress, ask_remaining
 from rlaas.evaluation.comparison import SYSTEMS, System
 from rlaas.preferences.dataset import HeldOutPrompt
 from tests.fakes.answers import MemoryAnswers
@@ -37,7 +37,7 @@ def time_for(questions: int) -> Callable[[], bool]:
 
 
 def ask(systems: Systems, answers: MemoryAnswers, *, concurrency: int = 1, time: Callable[[], bool] = lambda: True) -> Progress:
-    return ask_on(PROMPTS, systems, answers, concurrency=concurrency, time_is_left=time)
+    return ask_remaining(PROMPTS, systems, answers, concurrency=concurrency, time_is_left=time)
 
 
 @pytest.mark.parametrize("concurrency", [1, 4, 100])

@@ -7,7 +7,7 @@ from statistics import fmean
 
 import pytest
 
-from rlaas.evaluation.intervals import Interval, bootstrap_mean, by_cluster, effective_trials, is_above, wilson
+from rlaas.evaluation.intervals import Interval, bootstrap_mean, bound_proportion, count_effective_trials, is_above, linearize_by_cluster
 
 
 @pytest.mark.parametrize(
@@ -20,18 +20,18 @@ from rlaas.evaluation.intervals import Interval, bootstrap_mean, by_cluster, eff
     ],
 )
 def test_wilson_gives_the_published_limits(successes: int, n: int, low: float, high: float) -> None:
-    assert wilson(successes, n) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+    assert bound_proportion(successes, n) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
 
 
 def test_wilsons_ends_are_where_the_score_test_turns() -> None:
     """The closed form: |p - share| = z sqrt(p (1 - p) / n) at both ends, also for half successes."""
     for successes, n in ((20, 28), (20.5, 28), (3.5, 9)):
-        for end in wilson(successes, n, 0.9):
+        for end in bound_proportion(successes, n, 0.9):
             assert abs(end - successes / n) == pytest.approx(1.6448536 * sqrt(end * (1 - end) / n), rel=1e-6)
 
 
 def test_wilson_knows_nothing_without_trials() -> None:
-    assert wilson(0, 0) == (0.0, 1.0)
+    assert bound_proportion(0, 0) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("tie_share", [0.0, 0.3])
@@ -41,7 +41,7 @@ def test_a_win_rates_interval_covers_as_often_as_it_says_and_more_with_ties(tie_
     for _ in range(runs):
         points = [random.random() for _ in range(n)]
         score = sum(1.0 if p < win else 0.5 if p < win + tie_share else 0.0 for p in points)
-        low, high = wilson(score, n)
+        low, high = bound_proportion(score, n)
         covered += low <= 0.65 <= high
     assert covered / runs >= 0.925  # coverage of a discrete share swings around 0.95 (Brown, Cai & DasGupta 2001, figure 5)
     assert covered / runs <= (0.965 if tie_share == 0 else 1.0)
@@ -104,12 +104,12 @@ def test_intervals_of_clusters_cover_however_alike_their_members_are(alike: floa
     covered = Counter[str]()
     for _ in range(300):
         scores, names = draw_clusters(random, 30, alike)
-        trials = effective_trials(scores, names)
-        low, high = wilson(fmean(scores) * trials, trials)
+        trials = count_effective_trials(scores, names)
+        low, high = bound_proportion(fmean(scores) * trials, trials)
         covered["win rate"] += low <= 0.6 <= high
-        low, high = bootstrap_mean(by_cluster(scores, names), resamples=300)
+        low, high = bootstrap_mean(linearize_by_cluster(scores, names), resamples=300)
         covered["mean"] += low <= 0.6 <= high
-        low, high = wilson(sum(scores), len(scores))
+        low, high = bound_proportion(sum(scores), len(scores))
         covered["plain"] += low <= 0.6 <= high
     assert covered["win rate"] / 300 >= 0.91
     assert covered["mean"] / 300 >= 0.88
@@ -118,9 +118,9 @@ def test_intervals_of_clusters_cover_however_alike_their_members_are(alike: floa
 
 def test_clusters_of_one_are_trials() -> None:
     scores = [1.0, 0.0, 1.0, 0.5]
-    assert effective_trials(scores, list("abcd")) == 4
-    assert by_cluster(scores, list("abcd")) == pytest.approx(scores)
+    assert count_effective_trials(scores, list("abcd")) == 4
+    assert linearize_by_cluster(scores, list("abcd")) == pytest.approx(scores)
 
 
 def test_where_all_win_there_are_as_many_trials_as_clusters() -> None:
-    assert effective_trials([1.0] * 40, list("ab") * 20) == 2
+    assert count_effective_trials([1.0] * 40, list("ab") * 20) == 2

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from rlaas.evaluation.comparison import HeldOutCase, compare, score
-from rlaas.evaluation.report import Criteria, PromotionReport, promotion_report
+from rlaas.evaluation.comparison import HeldOutCase, compare_systems, score_cases
+from rlaas.evaluation.report import Criteria, PromotionReport, build_promotion_report
 
 FINAL = "Hi Maria,\n\nYour refund is on its way.\n\nBest,\nThe Northwind Support Team"
 COMPONENTS = {"baseline": "local--base", "candidate": "acme--mail--v1", "sft_only": "acme--mail--v1--sft"}
@@ -23,7 +23,7 @@ def case(number: int, *, baseline: str, candidate: str, sft_only: str = FAIR, th
 
 
 def report_of(cases: list[HeldOutCase], criteria: Criteria | None = None) -> PromotionReport:
-    return promotion_report(
+    return build_promotion_report(
         cases,
         COMPONENTS,
         criteria=criteria or Criteria(),
@@ -69,7 +69,7 @@ def test_a_candidate_that_often_says_nothing_is_rejected() -> None:
 
 def test_interactions_of_one_thread_are_one_trial() -> None:
     cases = [case(i, baseline=POOR, candidate=GOOD, thread=f"thread-{i % 5}") for i in range(20)]
-    assert compare(score(cases), "candidate", "baseline").threads == 5
+    assert compare_systems(score_cases(cases), "candidate", "baseline").threads == 5
 
 
 def test_fifteen_of_24_people_are_no_proof_however_many_threads_they_have() -> None:
@@ -97,7 +97,7 @@ def test_without_held_out_interactions_there_is_no_report() -> None:
 
 
 def test_one_thread_on_which_all_answer_alike_decides_nothing() -> None:
-    comparison = compare(score(make_cases(1, lambda _: (GOOD, GOOD))), "candidate", "baseline")
+    comparison = compare_systems(score_cases(make_cases(1, lambda _: (GOOD, GOOD))), "candidate", "baseline")
     assert (comparison.wins, comparison.ties, comparison.win_rate) == (0, 1, 0.5)
     assert comparison.win_rate_ci[0] < 0.1 < 0.9 < comparison.win_rate_ci[1]
     assert report_of(make_cases(1, lambda _: (GOOD, GOOD))).promote is False

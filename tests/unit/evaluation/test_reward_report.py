@@ -7,7 +7,7 @@ import pytest
 
 from rlaas.errors import InvalidInput
 from rlaas.evaluation import reward_report
-from rlaas.evaluation.reward_report import RewardFigures, report_rewards, reward_figures
+from rlaas.evaluation.reward_report import RewardFigures, compute_reward_figures, report_rewards
 from rlaas.routing.route import UnitKind
 from rlaas.telemetry.events import RewardComputed
 from rlaas.telemetry.ingest import prepare
@@ -24,7 +24,7 @@ def reward(number: int, value: float, *, user: str | None = None, thread: str | 
 
 
 def figures_of(rewards: list[RewardComputed], unit: UnitKind = "thread") -> RewardFigures:
-    figures = reward_figures(rewards, unit=unit)
+    figures = compute_reward_figures(rewards, unit=unit)
     assert figures is not None
     return figures
 

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from rlaas.errors import Conflict
-from rlaas.experiments.allocation import ACTOR, Allocation, HarmRecord, allocate_route, breach, count_harms
+from rlaas.experiments.allocation import ACTOR, Allocation, HarmRecord, allocate_route, count_harms, explain_breach
 from rlaas.experiments.harm import HarmLedger
 from rlaas.experiments.settlement import Harms
-from rlaas.routing.assign import Decision, assign, shadow_decision
+from rlaas.routing.assign import Decision, assign, make_shadow_decision
 from rlaas.routing.bandit_settings import BanditSettings, CostGuard, LatencyGuard, RateGuard
 from rlaas.routing.route import Arm, Route
 from rlaas.skills.skill import MissingValues, RewardSpec, Skill
@@ -212,7 +212,7 @@ def test_a_fallback_counts_for_the_arm_that_was_dealt_and_is_its_failure_and_a_s
     for number in range(2):
         serve_fallback(later(number))
     world.number += 1
-    world.serve(V3, later(1), reward=1.0, decision=shadow_decision(world.decide(V1), V3))
+    world.serve(V3, later(1), reward=1.0, decision=make_shadow_decision(world.decide(V1), V3))
     assert world.look(later(20)).seen == 2
     assert world.look(later(100)).settled == 2
     assert world.rewards_of(V2) == (2, 1.0)
@@ -300,11 +300,11 @@ def test_a_dropped_arm_stays_out_until_somebody_lets_it_back_in_and_then_begins_
 )
 def test_a_guard_drops_an_arm_that_is_plainly_bad_after_few_units_and_says_why(harms: Harms, guards: BanditSettings, why: str) -> None:
     record, units = HarmRecord(HarmLedger(first=NOW.toordinal())), 0
-    while breach(record, guards) is None:
+    while explain_breach(record, guards) is None:
         count_harms(record, harms, guards, at=NOW)
         units += 1
     assert units <= 6
-    assert str(breach(record, guards)).startswith(why)
+    assert str(explain_breach(record, guards)).startswith(why)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_an_arm_at_its_bound_is_dropped_no_more_often_than_alpha_however_often_i
             slow = 200.0 if rng.random() < 0.05 else 50.0
             harms = Harms(rng.random() < 0.1, False, False, slow, rng.expovariate(100.0))
             count_harms(record, harms, guards, at=later(unit))
-            if breach(record, guards):
+            if explain_breach(record, guards):
                 dropped += 1
                 break
     assert dropped / 200 <= 0.05 + 0.046

@@ -16,8 +16,8 @@ from rlaas.experiments.bandit import (
     Posterior,
     StudentT,
     allocate,
-    best_probabilities,
-    posterior,
+    compute_best_probabilities,
+    make_posterior,
     round_shares,
 )
 from rlaas.routing.bandit_settings import BanditSettings
@@ -57,7 +57,9 @@ def draw_posteriors(rng: random.Random, arms: int, kind: str) -> list[Posterior]
         n = rng.choice([0.0, 1.0, 10 ** rng.uniform(0, 6)])
         mean = min(0.999, max(0.001, 0.5 + rng.gauss(0, 1) * 0.5 / math.sqrt(n + 1)))
         posteriors.append(
-            posterior(statistics(n, mean, rng.uniform(0.001, 0.4)), BanditSettings(reward="binary" if kind == "beta" else "continuous"))
+            make_posterior(
+                statistics(n, mean, rng.uniform(0.001, 0.4)), BanditSettings(reward="binary" if kind == "beta" else "continuous")
+            )
         )
     return posteriors
 
@@ -68,7 +70,7 @@ def test_probabilities_agree_with_numerical_integration(arms: int, kind: str) ->
     rng = random.Random(SEED + arms)
     for _ in range(2):
         posteriors = draw_posteriors(rng, arms, kind)
-        assert best_probabilities(posteriors) == pytest.approx(integrate_best(posteriors), abs=TOLERANCE)
+        assert compute_best_probabilities(posteriors) == pytest.approx(integrate_best(posteriors), abs=TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_probabilities_agree_with_numerical_integration(arms: int, kind: str) ->
     ],
 )
 def test_tight_beside_wide_posteriors_are_integrated_as_well(posteriors: list[Posterior]) -> None:
-    assert best_probabilities(posteriors) == pytest.approx(integrate_best(posteriors), abs=TOLERANCE)
+    assert compute_best_probabilities(posteriors) == pytest.approx(integrate_best(posteriors), abs=TOLERANCE)
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
@@ -95,24 +97,24 @@ def test_two_betas_agree_with_the_closed_form(a: int, b: int, c: int, d: int) ->
         return math.lgamma(x) + math.lgamma(y) - math.lgamma(x + y)
 
     better = sum(math.exp(log_beta(a + i, b + d) - math.log(d + i) - log_beta(1 + i, d) - log_beta(a, b)) for i in range(c))
-    assert best_probabilities([Beta(a, b), Beta(c, d)])[1] == pytest.approx(better, abs=1e-6)
+    assert compute_best_probabilities([Beta(a, b), Beta(c, d)])[1] == pytest.approx(better, abs=1e-6)
 
 
 @pytest.mark.parametrize("arms", range(1, 11))
 def test_equal_arms_are_equally_likely_to_be_best(arms: int) -> None:
     for one in (Beta(1, 1), Beta(7, 3), StudentT(0.5, 0.29, 2), StudentT(0.2, 1e-3, 1e4)):
-        assert best_probabilities([one] * arms) == pytest.approx([1 / arms] * arms, abs=1e-9)
+        assert compute_best_probabilities([one] * arms) == pytest.approx([1 / arms] * arms, abs=1e-9)
 
 
 def test_a_gaussian_of_many_rewards_is_decided_by_the_difference_in_standard_errors() -> None:
     first, second = statistics(1e6, 0.5, 0.3), statistics(1e6, 0.5005, 0.3)
-    better = best_probabilities([posterior(first, BanditSettings()), posterior(second, BanditSettings())])[1]
+    better = compute_best_probabilities([make_posterior(first, BanditSettings()), make_posterior(second, BanditSettings())])[1]
     assert better == pytest.approx(stats.norm.cdf(0.0005 / (0.3 * math.sqrt(2 / 1e6))), abs=1e-4)
 
 
 def test_equal_rewards_do_not_make_an_arm_certain_of_itself() -> None:
-    sure, untried = posterior(statistics(3, 0.6, 0.0), BanditSettings()), posterior(ArmStatistics(), BanditSettings())
-    assert 0.1 < best_probabilities([sure, untried])[1] < 0.5
+    sure, untried = make_posterior(statistics(3, 0.6, 0.0), BanditSettings()), make_posterior(ArmStatistics(), BanditSettings())
+    assert 0.1 < compute_best_probabilities([sure, untried])[1] < 0.5
 
 
 STATES = st.dictionaries(
@@ -153,7 +155,7 @@ def test_what_the_tried_arms_share_is_dealt_by_their_probability_to_be_best() ->
     }
     rules = BanditSettings(min_probability=0.0, min_samples_per_arm=50)
     shares = allocate(arms, rules, parts=MILLION)
-    better = best_probabilities([posterior(arms["control"].statistics, rules), posterior(arms["a"].statistics, rules)])[1]
+    better = compute_best_probabilities([make_posterior(arms["control"].statistics, rules), make_posterior(arms["a"].statistics, rules)])[1]
     assert shares["new"].parts == pytest.approx(MILLION / 3, abs=1)
     assert shares["a"].parts == pytest.approx(better * MILLION * 2 / 3, abs=1)
     assert shares["new"].best is None
@@ -180,8 +182,8 @@ def test_a_dropped_arm_gets_nothing_and_the_control_is_kept() -> None:
 
 def test_half_a_life_later_rewards_count_half_and_settled_decisions_still_one_each() -> None:
     rules = BanditSettings(half_life_days=2.0)
-    later = statistics(100, 0.4).aged(2.0, rules)
+    later = statistics(100, 0.4).discount(2.0, rules)
     assert later.n == pytest.approx(50)
     assert later.mean == pytest.approx(0.4)
     assert later.settled == 100
-    assert statistics(100, 0.4).aged(2.0, BanditSettings()) == statistics(100, 0.4)
+    assert statistics(100, 0.4).discount(2.0, BanditSettings()) == statistics(100, 0.4)

@@ -9,7 +9,7 @@ from statistics import median
 
 import pytest
 
-from rlaas.experiments.sequential import GRID, Analysis, Gate, Outcome, SequentialTest, SettledUnit, analyse
+from rlaas.experiments.sequential import GRID, Analysis, Gate, SequentialTest, SettledUnit, StepOutcome, analyse
 
 SEED = 20260101
 GATE = Gate(alpha=0.05, ratio_alpha=0.001, margin=0.0, min_samples=5, max_wait_seconds=3600)
@@ -158,7 +158,7 @@ def test_outcomes_that_are_missing_unequally_are_named(candidate: float, control
         for unit in sample(rng, points(0.5, 0.5), 0.5, 1_000)
     ]
     analysis = look(build_test(units))
-    assert (analysis.outcome is Outcome.INCONCLUSIVE) == stops
+    assert (analysis.outcome is StepOutcome.INCONCLUSIVE) == stops
     assert analysis.reason.startswith("outcomes are missing unequally") == stops
 
 
@@ -193,14 +193,14 @@ def test_losing_a_third_of_the_candidates_units_is_called_a_wrong_split() -> Non
     rng = random.Random(SEED)
     stream = [seen for seen in sample(rng, points(0.5, 0.5), 0.5, 1500) if not seen.candidate or rng.random() > 1 / 3]
     analysis = look(build_test(stream))
-    assert analysis.outcome is Outcome.INCONCLUSIVE
+    assert analysis.outcome is StepOutcome.INCONCLUSIVE
     assert analysis.reason.startswith("sample ratio mismatch")
 
 
 def test_a_better_candidate_advances_with_a_reason_that_carries_the_numbers() -> None:
     test = build_test(sample(random.Random(SEED), beta(0.5, 0.8, 0.25), 0.5, 100), grid=GRID)
     analysis = look(test)
-    assert analysis.outcome is Outcome.ADVANCE
+    assert analysis.outcome is StepOutcome.ADVANCE
     assert analysis.reason.startswith("candidate is better: evidence ")
     assert f"{test.candidate.n} candidate and {test.control.n} control units" in analysis.reason
     assert test.interval(0.05)[0] > 0
@@ -209,12 +209,12 @@ def test_a_better_candidate_advances_with_a_reason_that_carries_the_numbers() ->
 def test_a_better_candidate_waits_for_the_minimum_sample() -> None:
     test = build_test(sample(random.Random(SEED), beta(0.5, 0.8, 0.25), 0.5, 100))
     analysis = look(test, replace(GATE, min_samples=60))
-    assert analysis.outcome is Outcome.CONTINUE
+    assert analysis.outcome is StepOutcome.CONTINUE
     assert "of 60 with an outcome needed in each" in analysis.reason
 
 
-@pytest.mark.parametrize(("unknown", "outcome"), [(0.0, Outcome.ADVANCE), (0.9, Outcome.CONTINUE), (1.0, Outcome.CONTINUE)])
-def test_silence_is_no_proof_that_a_candidate_is_no_worse(unknown: float, outcome: Outcome) -> None:
+@pytest.mark.parametrize(("unknown", "outcome"), [(0.0, StepOutcome.ADVANCE), (0.9, StepOutcome.CONTINUE), (1.0, StepOutcome.CONTINUE)])
+def test_silence_is_no_proof_that_a_candidate_is_no_worse(unknown: float, outcome: StepOutcome) -> None:
     rng, units = random.Random(SEED), []
     for unit in sample(rng, bernoulli(0.6, 0.6), 0.5, 600):
         silent = rng.random() < unknown
@@ -224,27 +224,27 @@ def test_silence_is_no_proof_that_a_candidate_is_no_worse(unknown: float, outcom
 
 def test_where_silence_is_declared_and_nothing_at_all_comes_back_nothing_advances() -> None:
     silent = [replace(unit, missing=True) for unit in sample(random.Random(SEED), points(0.0, 0.0), 0.5, 600)]
-    assert look(build_test(silent, -0.2), replace(GATE, margin=0.2)).outcome is Outcome.CONTINUE
+    assert look(build_test(silent, -0.2), replace(GATE, margin=0.2)).outcome is StepOutcome.CONTINUE
 
 
 def test_harm_takes_back_without_waiting_for_the_minimum_sample() -> None:
     test = build_test(sample(random.Random(SEED), beta(0.8, 0.4, 0.25), 0.5, 10))
     analysis = look(test, replace(GATE, min_samples=10_000), harm=20.0)
-    assert analysis.outcome is Outcome.ROLLBACK
+    assert analysis.outcome is StepOutcome.ROLLBACK
     assert analysis.reason.startswith("candidate does harm; ")
 
 
 def test_policies_that_answer_alike_are_undecided_and_in_the_end_inconclusive() -> None:
     test = build_test(sample(random.Random(SEED), points(0.6, 0.6), 0.5, 100))
-    assert look(test, waited_seconds=3599).outcome is Outcome.CONTINUE
+    assert look(test, waited_seconds=3599).outcome is StepOutcome.CONTINUE
     last = look(test, waited_seconds=3600)
-    assert last.outcome is Outcome.INCONCLUSIVE
+    assert last.outcome is StepOutcome.INCONCLUSIVE
     assert last.reason.endswith(". More would.")
 
 
 def test_without_units_there_is_no_evidence_and_nothing_is_known_of_the_difference() -> None:
     test = build_test([], grid=GRID)
-    assert (look(test).outcome, test.interval(0.05)) == (Outcome.CONTINUE, (-1.0, 1.0))
+    assert (look(test).outcome, test.interval(0.05)) == (StepOutcome.CONTINUE, (-1.0, 1.0))
     assert (test.evidence_better(0.0), test.control.mean, test.difference()) == (1.0, None, None)
 
 
@@ -268,8 +268,8 @@ NOTHING_TO_COMPARE = {
 @pytest.mark.parametrize("units", NOTHING_TO_COMPARE.values(), ids=NOTHING_TO_COMPARE)
 def test_where_there_is_nothing_to_compare_nothing_advances_and_every_number_is_finite(units: list[SettledUnit]) -> None:
     test = build_test(units, grid=GRID)
-    assert look(test).outcome is Outcome.CONTINUE
-    assert look(test, waited_seconds=3600).outcome is Outcome.INCONCLUSIVE
+    assert look(test).outcome is StepOutcome.CONTINUE
+    assert look(test, waited_seconds=3600).outcome is StepOutcome.INCONCLUSIVE
     low, high = test.interval(0.05)
     assert -1 <= low <= 0 <= high <= 1
     assert all(map(math.isfinite, (test.evidence_better(0.0), test.evidence_worse, test.evidence_unknown, test.ratio_peak)))

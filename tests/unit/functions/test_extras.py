@@ -6,7 +6,7 @@ import httpx
 import openai
 import pytest
 
-from rlaas.ids import pseudonym_of
+from rlaas.ids import make_pseudonym
 from rlaas.policies.bundle import Policy
 from rlaas.policies.prompt_graph import ShortPrompt
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
@@ -46,7 +46,7 @@ def test_a_caller_chooses_the_interaction_the_user_and_the_inputs(
     answer = response.json()
     interaction = furnished_stage.events.get_many(TENANT, ["ticket-7"])["ticket-7"].event()
     assert isinstance(interaction, InteractionCreated)
-    assert (interaction.thread_id, interaction.user_id, interaction.inputs) == ("t1", pseudonym_of("kim@shop.example"), {"name": "Kim"})
+    assert (interaction.thread_id, interaction.user_id, interaction.inputs) == ("t1", make_pseudonym("kim@shop.example"), {"name": "Kim"})
     assert interaction.tags == ("beta",)
     assert model.asked[0].body["messages"] == [{"role": "system", "content": "You answer Kim."}, {"role": "user", "content": "hello"}]
     assert not [name for name in model.asked[0].body if "rlaas" in name]

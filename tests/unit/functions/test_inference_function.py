@@ -11,7 +11,7 @@ from functions.chat.handler import DOORS
 from functions.inference.handler import handler
 from functions.telemetry.handler import handler as telemetry
 from rlaas.errors import Forbidden
-from rlaas.ids import pseudonym_of
+from rlaas.ids import make_pseudonym
 from rlaas.metering.budgets import BUDGETS, Budget, Budgets
 from rlaas.policies.backend import AnthropicBackend, BedrockBackend, OpenAIBackend
 from rlaas.policies.bundle import Policy
@@ -199,7 +199,7 @@ def test_openais_client_may_call_its_user_what_it_likes(
     messages: Any = [{"role": "user", "content": "hello"}]
     completion = client.chat.completions.create(model=f"rlaas::{SKILL}", messages=messages, user="kim@shop.example")
     stored = furnished_stage.events.get_many(TENANT, [completion.id])[completion.id].event()
-    assert stored.user_id == pseudonym_of("kim@shop.example")
+    assert stored.user_id == make_pseudonym("kim@shop.example")
     for place in (str(furnished_stage.items("events")), capsys.readouterr().out, str(model.asked)):
         assert "kim@" not in place
 

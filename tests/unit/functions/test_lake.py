@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 
 from functions.lake_writer import handler as lake_writer
-from rlaas.adapters.aws.events import item_of
-from rlaas.adapters.aws.lake import FirehoseLake, lake_record
+from rlaas.adapters.aws.events import build_item
+from rlaas.adapters.aws.lake import FirehoseLake, build_lake_record
 from rlaas.runtime.stage import Stage, replace_stage
 from rlaas.telemetry.events import InteractionCreated
 from rlaas.telemetry.ingest import prepare
@@ -102,7 +102,7 @@ def test_the_stream_is_read_again_from_the_first_event_of_a_refused_record() -> 
     stored = events(5, size=LARGE)
     stage = Stage(SETTINGS)
     stage.lake = FirehoseLake("stream", cast(Any, Firehose({"i3": 99})), sleep=lambda _: None)
-    images = [item_of(event, expires_at=NOW) for event in stored]
+    images = [build_item(event, expires_at=NOW) for event in stored]
     removal = {"eventName": "REMOVE", "dynamodb": {"SequenceNumber": "100"}}
     records = [{"eventName": "INSERT", "dynamodb": {"SequenceNumber": str(n), "NewImage": image}} for n, image in enumerate(images)]
     with replace_stage(stage):
@@ -112,7 +112,7 @@ def test_the_stream_is_read_again_from_the_first_event_of_a_refused_record() -> 
 
 def test_a_record_is_one_line_with_the_lakes_columns_and_partition_keys() -> None:
     (event,) = events(1)
-    line = lake_record(event)
+    line = build_lake_record(event)
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     columns = json.loads(line)
@@ -124,5 +124,5 @@ def test_a_record_is_one_line_with_the_lakes_columns_and_partition_keys() -> Non
 def test_a_late_event_lies_in_the_utc_day_it_came() -> None:
     occurred_at = datetime(2026, 1, 31, 22, 30, tzinfo=timezone(timedelta(hours=-5)))
     late = prepare(InteractionCreated(skill="drafts", inputs={}, occurred_at=occurred_at), TENANT, received_at=NOW)
-    columns = json.loads(lake_record(late))
+    columns = json.loads(build_lake_record(late))
     assert (columns["event_date"], columns["occurred_at"][:10]) == ("2026-03-01", "2026-02-01")

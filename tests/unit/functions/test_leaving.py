@@ -9,7 +9,7 @@ from functions.chat.handler import DOORS
 from rlaas.adapters.aws.counters import DynamoCounters
 from rlaas.api import web
 from rlaas.clock import utc_now
-from rlaas.metering.budget_usage import usage_of_window
+from rlaas.metering.budget_usage import read_window_usage
 from rlaas.metering.budgets import BUDGETS, Budget, Budgets
 from tests.fakes.gateway import proxy_event
 from tests.fakes.model_server import ModelServer
@@ -45,5 +45,5 @@ def test_a_client_that_leaves_at_any_event_is_counted_once(furnished_stage: Stag
         stream.close()
     outputs = [item for item in furnished_stage.items("events") if item["event_type"] == {"S": "output"}]
     assert len(outputs) == len(model.asked) == parts
-    window = usage_of_window(MANY, MANY.counter, DynamoCounters("counters").read(TENANT), now=utc_now())
+    window = read_window_usage(MANY, MANY.counter, DynamoCounters("counters").read(TENANT), now=utc_now())
     assert (window.spent, window.set_aside) == (parts, 0)

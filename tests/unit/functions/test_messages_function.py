@@ -13,7 +13,7 @@ import pytest
 from functions.chat import handler as chat
 from rlaas.adapters.models.sagemaker import _runtime
 from rlaas.api import web
-from rlaas.ids import pseudonym_of
+from rlaas.ids import make_pseudonym
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
 from tests.declared_answers import check_answer
 from tests.fakes.event_stream import event
@@ -90,7 +90,7 @@ def test_anthropics_client_gets_a_message_whose_id_takes_feedback(furnished_stag
     assert (message.usage.cache_read_input_tokens, message.usage.cache_creation_input_tokens) == (0, 0)
     stored = furnished_stage.events.get_many(TENANT, [message.id])[message.id]
     assert (stored.event_type, stored.thread_id) == ("output", "t1")
-    assert stored.event().user_id == pseudonym_of("kim@shop.example")
+    assert stored.event().user_id == make_pseudonym("kim@shop.example")
     assert message.model_extra is not None
     assert message.model_extra["rlaas::interaction_id"] == stored.interaction_id
 

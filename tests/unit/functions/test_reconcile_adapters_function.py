@@ -11,7 +11,7 @@ import pytest
 
 from functions.reconcile_adapters import handler as upkeep
 from rlaas.clock import utc_now
-from rlaas.ids import adapter_name
+from rlaas.ids import make_adapter_name
 from rlaas.runtime.stage import current_stage
 from tests.fakes.adapters import MemoryAdapters
 from tests.fakes.gateway import TimeLeft
@@ -26,7 +26,7 @@ LET_SLEEP = {
     "ScalableDimension": "sagemaker:inference-component:DesiredCopyCount",
     "MinCapacity": 0,
 }
-GONE = adapter_name("rlaas-test", TENANT, SKILL, 1)
+GONE = make_adapter_name("rlaas-test", TENANT, SKILL, 1)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_dry_run_leaves_adapters_and_the_endpoint_alone(adapters: MemoryAdapte
 
 
 def test_an_operator_unloads_all_before_the_endpoint_is_deleted(adapters: MemoryAdapters, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapters.add(adapter_name("rlaas-test", TENANT, SKILL, 2))
+    adapters.add(make_adapter_name("rlaas-test", TENANT, SKILL, 2))
     monkeypatch.setattr("time.sleep", lambda _: adapters.settle())
     report = upkeep.handler({"unload": "all"}, TimeLeft(600_000))
     assert (len(adapters.loaded), report["left"]) == (0, 0)

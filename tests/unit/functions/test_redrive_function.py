@@ -62,7 +62,7 @@ class KeptFailures:
         answer = redrive.handler({"action": "play", "cursor": cursor}, lambda_context())
         return RedrivePage.model_validate(answer, strict=False)
 
-    def waiting(self) -> dict[str, int]:
+    def count_waiting(self) -> dict[str, int]:
         return cast("dict[str, int]", redrive.handler({"action": "waiting"}, lambda_context()))
 
 
@@ -101,7 +101,7 @@ def failures(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> KeptFai
 
 
 def rewards(failures: KeptFailures) -> int:
-    return [event.event_type for event in failures.stage.events.by_interaction(TENANT, "i1")].count("reward")
+    return [event.event_type for event in failures.stage.events.read_interaction(TENANT, "i1")].count("reward")
 
 
 @pytest.mark.parametrize("text", [True, False], ids=["payload is text", "payload is an object"])
@@ -109,11 +109,11 @@ def test_a_kept_batch_is_handled_once_and_gone(failures: KeptFailures, text: boo
     records = [landed(failures.stage, 1, output(None)), landed(failures.stage, 2, sent())]
     failures.batch("reward_writer", records, text=text)
     failures.batch("reward_writer", records, number=1, text=text)
-    assert failures.waiting()["batches"] == 2
+    assert failures.count_waiting()["batches"] == 2
     page = failures.play()
     assert (page.handled, page.left, page.cursor) == (2, (), None)
     assert rewards(failures) == 1
-    assert not any(failures.waiting().values())
+    assert not any(failures.count_waiting().values())
 
 
 def test_what_still_fails_stays_whole_and_says_so_and_keeps_no_other(failures: KeptFailures) -> None:
@@ -123,7 +123,7 @@ def test_what_still_fails_stays_whole_and_says_so_and_keeps_no_other(failures: K
     page = failures.play()
     assert (page.handled, [left.what for left in page.left]) == (1, [key])
     assert "1 of 3 records" in page.left[0].why
-    assert failures.waiting()["batches"] == 1
+    assert failures.count_waiting()["batches"] == 1
     assert rewards(failures) >= 1
 
 
@@ -138,7 +138,7 @@ def test_changes_are_chained_in_the_order_of_their_stream(failures: KeptFailures
     for number in (3, 1, 2):  # of one second: their keys come the other way round
         failures.batch("audit_writer", [by_hand(number, {"version": {"N": str(number)}})])
     assert failures.play().handled == 3
-    entries = failures.stage.audit.entries(TENANT)
+    entries = failures.stage.audit.list_entries(TENANT)
     assert verify_chain(entries) == 3
     assert [entry.after_version for entry in entries] == [1, 2, 3]
 
@@ -151,7 +151,7 @@ def test_a_change_that_cannot_be_chained_lets_none_before_it_also_on_later_pages
     failures.batch("reward_writer", [landed(failures.stage, 3, output(None))], number=2)
     page = failures.play()
     assert (page.handled, len(page.left)) == (1, 2)
-    assert failures.stage.audit.entries(TENANT) == []
+    assert failures.stage.audit.list_entries(TENANT) == []
     assert "in order" in page.left[1].why
 
 
@@ -191,7 +191,7 @@ def test_calls_that_failed_are_made_again_and_scheduled_ones_dropped(failures: K
     assert (page.handled, page.superseded, len(page.left)) == (2, 1, 1)
     assert failures.guarded == [alarm, alarm]
     assert "somebody_elses is no consumer" in page.left[0].why
-    assert failures.waiting()["calls"] == 1
+    assert failures.count_waiting()["calls"] == 1
 
 
 def test_a_call_that_fails_again_stays(failures: KeptFailures) -> None:
@@ -203,7 +203,7 @@ def test_a_call_that_fails_again_stays(failures: KeptFailures) -> None:
     [left] = failures.play().left
     assert "failed with KeyError" in left.why
     assert "nothing there" not in left.why  # it may be personal
-    assert failures.waiting()["calls"] == 1
+    assert failures.count_waiting()["calls"] == 1
 
 
 def test_dead_shadows_go_back_into_their_queue(failures: KeptFailures) -> None:
@@ -211,7 +211,7 @@ def test_dead_shadows_go_back_into_their_queue(failures: KeptFailures) -> None:
     assert failures.play().handled == 1
     [message] = boto3.client("sqs").receive_message(QueueUrl=failures.queues["shadows"])["Messages"]
     assert json.loads(message["Body"]) == {"policy_id": "p"}
-    assert failures.waiting()["shadows"] == 0
+    assert failures.count_waiting()["shadows"] == 0
 
 
 def test_what_firehose_could_not_write_is_given_to_it_again(failures: KeptFailures) -> None:
@@ -223,7 +223,7 @@ def test_what_firehose_could_not_write_is_given_to_it_again(failures: KeptFailur
     assert (page.handled, [left.what[-1] for left in page.left]) == (1, ["b"])
     files = [s3.get_object(Bucket="delivered", Key=entry["Key"]) for entry in s3.list_objects_v2(Bucket="delivered")["Contents"]]
     assert b"".join(file["Body"].read() for file in files) == b'{"event_id":"0"}\n{"event_id":"1"}\n'
-    assert failures.waiting()["lake"] == 1
+    assert failures.count_waiting()["lake"] == 1
 
 
 def test_what_is_no_batch_stays_and_says_so(failures: KeptFailures) -> None:

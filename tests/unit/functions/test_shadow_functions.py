@@ -15,7 +15,7 @@ from functions.reconcile_shadows import handler as reconcile
 from functions.shadow import handler as shadow
 from rlaas.adapters.aws.shadows import DynamoShadowLedger
 from rlaas.chat import Message
-from rlaas.ids import derived_id
+from rlaas.ids import derive_id
 from rlaas.inference.shadow import ShadowTask
 from rlaas.metering.budgets import BUDGETS, Budget, Budgets
 from rlaas.policies.guardrails.guardrail_list import Guardrails
@@ -110,7 +110,7 @@ def test_a_shadows_output_says_what_the_shadow_saw_and_counts_for_nothing(
     assert (output.text, output.policy_id, output.interaction_id) == (
         "v2: Reply to: where is parcel 7?",
         f"{SKILL}@v2",
-        derived_id("int", "7"),
+        derive_id("int", "7"),
     )
     assert output.decision is not None
     assert (output.decision.shadow, output.decision.counts, output.decision.reason) == (True, False, "shadow")
@@ -141,7 +141,7 @@ def test_a_conversation_that_was_too_large_to_be_stored_is_not_mirrored_and_not_
     furnished_stage: Stage, mirroring: Mirroring, model: ModelServer
 ) -> None:
     large = InteractionCreated(
-        interaction_id=derived_id("int", "1"), skill=SKILL, messages=(Message(role="user", content="x" * MAX_STORED_BYTES),)
+        interaction_id=derive_id("int", "1"), skill=SKILL, messages=(Message(role="user", content="x" * MAX_STORED_BYTES),)
     )
     furnished_stage.events.put_new(prepare_request(large, TENANT, received_at=NOW, scrubber=AS_IT_IS))
     mirroring.mirror([mirroring.serve(MIRRORED, 1, NOW)])
@@ -188,7 +188,7 @@ def test_the_check_finds_a_request_that_is_neither_answered_nor_dead(
     mirroring.drain()
     long_ago = datetime.now(UTC) - timedelta(hours=1)
     ledger = DynamoShadowLedger("counters")
-    served = derived_id("int", "1")
+    served = derive_id("int", "1")
     ledger.enter([ShadowTask(tenant_id=TENANT, interaction_id=served, output_id="any", policy_id=f"{SKILL}@v2")], at=long_ago)
     assert reconcile.handler({}, lambda_context()) == {"entries": 1, "under_way": 0, "dead": 1, "lost": 0}
     ledger.enter([ShadowTask(tenant_id=TENANT, interaction_id="i9", output_id="o9", policy_id=f"{SKILL}@v2")], at=long_ago)

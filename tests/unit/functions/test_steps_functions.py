@@ -75,7 +75,7 @@ def test_a_rollout_walks_its_states_and_is_superseded_by_its_guard(ready: Stage)
     step("begin", policy_id=f"{SKILL}@v2")
     assert step("set_weight", index=0) == {"state": "running"}
     assert step("analyse", index=0) == {"outcome": "continue"}
-    ready.registry.rollback(TENANT, SKILL, CHANGE, rollout_id="rol_1")
+    ready.registry.roll_back(TENANT, SKILL, CHANGE, rollout_id="rol_1")
     assert step("analyse", index=0) == {"outcome": "superseded"}
     assert step("finish") == {"status": "rolled_back", "reason": "set up"}
     assert boto3.client("cloudwatch").describe_alarms()["MetricAlarms"] == []

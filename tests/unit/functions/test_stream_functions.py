@@ -11,12 +11,12 @@ import pytest
 from functions.audit_writer.handler import handler as audit
 from functions.reward_writer.handler import handler as follow
 from rlaas.adapters.aws import clients
-from rlaas.adapters.aws.events import item_of
+from rlaas.adapters.aws.events import build_item
 from rlaas.adapters.aws.usage import COUNTABLE, DynamoUsage
 from rlaas.chat import Usage
 from rlaas.clock import utc_now
 from rlaas.rewards.follow_up import FollowUp
-from rlaas.rewards.standing import arrivals_of
+from rlaas.rewards.standing import collect_arrivals
 from rlaas.routing.assign import assign
 from rlaas.skills.skill import Skill
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
@@ -67,7 +67,7 @@ def test_feedback_becomes_rewards_once_however_often_it_is_delivered(furnished_s
     for _ in range(2):
         assert follow({"Records": records}, lambda_context()) == {"batchItemFailures": []}
     assert capsys.readouterr().out == ""
-    [reward] = [event.event() for event in furnished_stage.events.by_interaction(TENANT, "i1") if event.event_type == "reward"]
+    [reward] = [event.event() for event in furnished_stage.events.read_interaction(TENANT, "i1") if event.event_type == "reward"]
     assert isinstance(reward, RewardComputed)
     assert (reward.rollout_id, reward.components["sent"], reward.event_ids) == ("rol_1", 1.0, ("f1", "f2"))
 
@@ -89,7 +89,7 @@ def test_a_batch_follows_an_interaction_up_once_and_reads_no_text_that_it_brings
     assert follow({"Records": records}, lambda_context()) == {"batchItemFailures": []}
     # What stands of the interaction and the output, and the skill's spec; one reward, and its link.
     assert counts == {"GetItem": 3, "PutItem": 2}
-    assert len([event for event in furnished_stage.events.by_interaction(TENANT, "i1") if event.event_type == "reward"]) == 1
+    assert len([event for event in furnished_stage.events.read_interaction(TENANT, "i1") if event.event_type == "reward"]) == 1
 
 
 def test_an_edit_costs_the_same_calls_however_many_came_before_it(furnished_stage: Stage) -> None:
@@ -110,11 +110,11 @@ def test_feedback_that_came_first_is_settled_once_in_a_batch(furnished_stage: St
     early = replace(prepare(sent(), TENANT, received_at=NOW), pending=True)
     interaction = InteractionCreated(interaction_id="i1", skill=SKILL, inputs={})
     happened = [early, *(prepare(event, TENANT, received_at=NOW) for event in (interaction, output(None)))]
-    follow_up = FollowUp(furnished_stage.events, furnished_stage.registry.reward_spec, utc_now)
+    follow_up = FollowUp(furnished_stage.events, furnished_stage.registry.get_reward_spec, utc_now)
     for event in happened:
         furnished_stage.events.put_new(event)
-        follow_up(arrivals_of([event]))
-    assert [event.pending for event in furnished_stage.events.by_interaction(TENANT, "i1") if event.event_type != "reward"] == [False] * 3
+        follow_up(collect_arrivals([event]))
+    assert [event.pending for event in furnished_stage.events.read_interaction(TENANT, "i1") if event.event_type != "reward"] == [False] * 3
 
 
 OTHER = "other"
@@ -131,7 +131,7 @@ def busy(stage: Stage, number: int, tenant_id: str) -> list[dict[str, Any]]:
         for event in (draft, edited):
             stored = prepare(event, tenant_id, received_at=NOW)
             stage.events.put_new(stored)
-            item = item_of(stored, expires_at=NOW + timedelta(days=900))
+            item = build_item(stored, expires_at=NOW + timedelta(days=900))
             records.append(record(len(records) + (1000 if tenant_id == OTHER else 0), item))
     return records
 
@@ -176,7 +176,7 @@ def test_a_record_that_no_retry_can_help_is_set_aside_whole_and_the_rest_go_on(f
     later = [landed(furnished_stage, 2, output(None)), landed(furnished_stage, 3, sent())]
     for _ in range(2):
         assert follow({"Records": [malformed, *later]}, lambda_context("rlaas-test-reward_writer")) == {"batchItemFailures": []}
-    assert [event.event_type for event in furnished_stage.events.by_interaction(TENANT, "i1")].count("reward") == 1
+    assert [event.event_type for event in furnished_stage.events.read_interaction(TENANT, "i1")].count("reward") == 1
     [(key, document)] = set_aside().items()
     assert key.startswith("aws/lambda/rlaas-test-reward_writer/")
     assert document["requestContext"]["functionArn"].endswith(":function:rlaas-test-reward_writer")
@@ -201,7 +201,7 @@ def test_one_output_that_cannot_be_counted_does_not_keep_the_others_usage(furnis
     event = output(None).model_copy(update={"usage": Usage(input_tokens=9, output_tokens=1)})
     malformed = record(1, {"event_type": {"S": "output"}})
     assert follow({"Records": [malformed, landed(furnished_stage, 2, event)]}, lambda_context()) == {"batchItemFailures": []}
-    ((_, tally),) = DynamoUsage("counters", furnished_stage.dynamodb).between(TENANT, NOW.date(), NOW.date())
+    ((_, tally),) = DynamoUsage("counters", furnished_stage.dynamodb).iterate_between(TENANT, NOW.date(), NOW.date())
     assert tally.requests == 1
 
 
@@ -210,7 +210,7 @@ def test_a_batch_that_is_played_again_names_what_still_fails_and_sets_nothing_as
     later = [landed(furnished_stage, 2, output(None)), landed(furnished_stage, 3, sent())]
     answer = follow({"Records": [malformed, *later], "redrive": True}, lambda_context())
     assert answer == {"batchItemFailures": [{"itemIdentifier": "1"}]}
-    assert [event.event_type for event in furnished_stage.events.by_interaction(TENANT, "i1")].count("reward") == 1
+    assert [event.event_type for event in furnished_stage.events.read_interaction(TENANT, "i1")].count("reward") == 1
     assert set_aside() == {}
 
 
@@ -225,7 +225,7 @@ def test_outputs_are_counted_once_however_often_they_are_delivered(furnished_sta
     records = [landed(furnished_stage, number, event) for number, event in enumerate([*used, output("rol_1"), sent()])]
     for batch in (records, records[1:], records[:2]):
         assert follow({"Records": batch}, lambda_context()) == {"batchItemFailures": []}
-    ((account, tally),) = tallies.between(TENANT, NOW.date(), NOW.date())
+    ((account, tally),) = tallies.iterate_between(TENANT, NOW.date(), NOW.date())
     assert (account.skill, account.policy_id, account.key_id) == (SKILL, f"{SKILL}@v2", "k1")
     assert tally == Tally(requests=3, input_tokens=27, output_tokens=3, cost_nano_usd=750_000_000)
 
@@ -240,16 +240,16 @@ def test_a_batch_whose_usage_cannot_be_counted_begins_again(furnished_stage: Sta
 def test_every_change_of_the_registry_has_its_entry_and_counters_and_copies_have_none(stage: Stage) -> None:
     key, _ = make_key(tenant_id=TENANT, scopes=("infer",), created_at=NOW)
     stage.registry.create_key(key, CHANGE)
-    stage.registry.next_number(TENANT, SKILL, "policy")
+    stage.registry.allocate_number(TENANT, SKILL, "policy")
     stage.registry.write_route(route(last_good=route(control=9).target), expected_version=0)
     before = {item["sk"]["S"]: item for item in stage.items("registry")}
-    stage.registry.rollback(TENANT, SKILL, Change(actor="alarm:guard", reason="reward fell", at=NOW))
+    stage.registry.roll_back(TENANT, SKILL, Change(actor="alarm:guard", reason="reward fell", at=NOW))
     after = {item["sk"]["S"]: item for item in stage.items("registry")}
     records = [record(number, item) for number, item in enumerate(before.values())]
     records.append(record(99, after[f"ROUTE#{SKILL}"], before[f"ROUTE#{SKILL}"]))
     for _ in range(2):
         assert audit({"Records": records}, lambda_context()) == {"batchItemFailures": []}
-    entries = stage.audit.entries(TENANT)
+    entries = stage.audit.list_entries(TENANT)
     assert verify_chain(entries) == 3
     assert {entry.target for entry in entries} == {f"KEY#{key.key_id}", f"ROUTE#{SKILL}"}
     last = entries[-1]
@@ -272,7 +272,7 @@ def by_hand(number: int, item: dict[str, Any]) -> dict[str, Any]:
 )
 def test_a_change_made_by_hand_has_its_entry_whatever_it_lacks(stage: Stage, item: dict[str, Any]) -> None:
     assert audit({"Records": [by_hand(1, item), by_hand(2, item)]}, lambda_context()) == {"batchItemFailures": []}
-    entries = stage.audit.entries(TENANT)
+    entries = stage.audit.list_entries(TENANT)
     assert verify_chain(entries) == 2
     assert (entries[0].actor, entries[0].reason, entries[0].at, entries[0].after_version) == ("unknown", "unknown", NOW, None)
 
@@ -281,7 +281,7 @@ def test_what_is_no_tenants_keeps_no_tenants_change_from_the_audit(stage: Stage)
     strange = by_hand(1, {})
     strange["dynamodb"]["NewImage"]["pk"] = {"S": "T#Not A Tenant"}
     assert audit({"Records": [strange, by_hand(2, {})]}, lambda_context()) == {"batchItemFailures": []}
-    assert len(stage.audit.entries(TENANT)) == 1
+    assert len(stage.audit.list_entries(TENANT)) == 1
 
 
 def test_the_audit_sets_nothing_aside_since_others_would_go_before_it(stage: Stage) -> None:
@@ -301,7 +301,7 @@ def test_a_redriven_output_is_counted_once_and_not_when_its_mark_may_be_gone(fur
         (item,) = [item for item in furnished_stage.items("events") if item.get("event_id") == {"S": stored.event_id}]
         for _ in range(2):
             assert follow({"Records": [record(number, item)], "redrive": True}, lambda_context()) == {"batchItemFailures": []}
-    accounts = list(tallies.between(TENANT, (now - timedelta(days=20)).date(), now.date()))
+    accounts = list(tallies.iterate_between(TENANT, (now - timedelta(days=20)).date(), now.date()))
     assert [tally.requests for _, tally in accounts] == [1]
     (mark,) = [item for item in furnished_stage.items("counters") if item["sk"] == {"S": "COUNTED"}]
     assert int(mark["expires_at"]["N"]) > (now + COUNTABLE).timestamp()

@@ -31,7 +31,7 @@ def test_the_four_events_of_an_interaction_are_taken_and_stored(furnished_stage:
     assert call("/v1/interaction.output", output)[0] == 201
     assert call("/v1/feedback.submit", EDIT)[0] == 201
     assert call("/v1/task_result", result)[0] == 201
-    stored = furnished_stage.events.by_interaction(TENANT, "i1")
+    stored = furnished_stage.events.read_interaction(TENANT, "i1")
     assert [event.event_type for event in stored] == ["interaction", "output", "feedback", "task_result"]
 
 
@@ -42,7 +42,7 @@ def test_replays_answer_200_conflicts_409_and_early_feedback_202(furnished_stage
     assert (again, replay["idempotent_replay"], replay["feedback_id"]) == (200, True, body["feedback_id"])
     conflict, error = call("/v1/feedback.submit", {**EDIT, "final_text": "other"}, headers={"Idempotency-Key": "k1"})
     assert (conflict, error["error"]["code"], error["error"]["param"]) == (409, "conflict", "feedback_id")
-    assert [event.event_id for event in furnished_stage.events.by_interaction(TENANT, "i1")] == [body["feedback_id"]]
+    assert [event.event_id for event in furnished_stage.events.read_interaction(TENANT, "i1")] == [body["feedback_id"]]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_batch_answers_for_each_event_and_a_bad_one_spoils_no_other(furnished_
         None,
         None,
     ]
-    stored = furnished_stage.events.by_interaction(TENANT, "i1")
+    stored = furnished_stage.events.read_interaction(TENANT, "i1")
     assert {event.event_id for event in stored} == {"i1", "o1", "f1"}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rlaas.preferences.dataset import trl_row
+from rlaas.preferences.dataset import build_trl_row
 from rlaas.preferences.pairs import PairSet, build_pairs
 from rlaas.telemetry import ingest
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced
@@ -161,7 +161,7 @@ def test_prompts_keep_their_tool_calls_whoever_wrote_them_down(messages: list[An
     answers = [message.tool_call_id is not None or None for message in pair.prompt]
     assert [(message.role, message.content, *rest) for message, *rest in zip(pair.prompt, calls, answers, strict=True)] == EXPECTED_PROMPT
     assert pair.prompt[1].tool_calls[0].id == pair.prompt[2].tool_call_id
-    assert json.loads(str(trl_row(pair)["tools"])) == tools
+    assert json.loads(str(build_trl_row(pair)["tools"])) == tools
 
 
 def test_calls_side_by_side_are_one_messages_and_each_result_finds_its_own() -> None:

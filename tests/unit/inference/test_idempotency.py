@@ -89,7 +89,7 @@ def test_a_paid_answer_is_stored_though_another_event_has_come_under_its_id(stre
     else:
         answer = infer(request, ASKER, gateway(store=store, backend=Squatting()))
         assert (answer.output_id != expected_id, answer.replay) == (True, False)
-    outputs = [event for event in store.by_interaction(TENANT, "mine") if event.event_type == "output"]
+    outputs = [event for event in store.read_interaction(TENANT, "mine") if event.event_type == "output"]
     events = {event.event_id: event.event() for event in outputs}
     assert len(events) == 2
     [paid] = [event for name, event in events.items() if name != expected_id]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from rlaas.chat import CalledFunction, Choice, Message, Processing, ToolCall, Usage
 from rlaas.errors import InvalidInput, NotFound
-from rlaas.ids import pseudonym_of
+from rlaas.ids import make_pseudonym
 from rlaas.inference.anthropic_words import FINISH_REASONS, STOP_REASONS
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.messages import (
@@ -25,7 +25,7 @@ from rlaas.inference.messages import (
 )
 from rlaas.inference.record import Answer
 from rlaas.routing.assign import assign
-from rlaas.wire import invalid_input
+from rlaas.wire import make_invalid_input
 from tests.fakes.worlds import NOW, SKILL, route
 
 CACHED: Any = {"cache_control": {"type": "ephemeral"}}
@@ -47,7 +47,7 @@ def refusal(**fields: Any) -> InvalidInput:
     content = body(**fields)
     with pytest.raises(ValidationError) as error:
         MessagesRequest.model_validate_json(json.dumps(content))
-    return invalid_input(error.value, content)
+    return make_invalid_input(error.value, content)
 
 
 def test_system_blocks_are_one_system_message_in_front_and_the_marks_of_the_cache_are_dropped() -> None:
@@ -154,7 +154,7 @@ def test_tool_choices_are_openais(choice: dict[str, Any], parameters: dict[str, 
 def test_the_user_is_a_pseudonym_and_extras_are_those_of_chat() -> None:
     fields = {"rlaas::thread_id": "t1", "rlaas::interaction_id": "int_1", "rlaas::inputs": {"a": "b"}, "rlaas::tags": ["agent"]}
     request = read(model=f"rlaas::{SKILL}@v3", metadata={"user_id": "kim@shop.example", "other": 1}, **fields)
-    assert (request.skill, request.policy_id, request.user_id) == (SKILL, f"{SKILL}@v3", pseudonym_of("kim@shop.example"))
+    assert (request.skill, request.policy_id, request.user_id) == (SKILL, f"{SKILL}@v3", make_pseudonym("kim@shop.example"))
     assert (request.thread_id, request.interaction_id, request.inputs, request.tags) == ("t1", "int_1", {"a": "b"}, ("agent",))
     assert read(**{"metadata": {"user_id": "kim"}, "rlaas::user_id": "lee"}).user_id == "lee"
 

@@ -10,7 +10,7 @@ from openai.types.responses import ResponseOutputItem
 from pydantic import TypeAdapter, ValidationError
 
 from rlaas.chat import CalledFunction, Choice, Message, ToolCall
-from rlaas.ids import bound_id, derived_id
+from rlaas.ids import derive_id, make_bound_id
 from rlaas.inference.response_items import (
     InputItem,
     InputMessage,
@@ -121,7 +121,7 @@ def test_other_items_are_refused_by_their_type(item_type: object) -> None:
 
 @given(st.sampled_from(["i1", "int_01ARZ3NDEKTSV4RRFFQ69G5FAV"]), st.from_regex(r"\A[0-9a-f]{1,20}\Z"), st.integers(0, 999))
 def test_the_id_of_an_item_says_which_output_it_is_of(interaction: str, tail: str, index: int) -> None:
-    output_id = bound_id("out", interaction, tail) or derived_id("out", interaction, tail)
+    output_id = make_bound_id("out", interaction, tail) or derive_id("out", interaction, tail)
     assert place_of(message_id(output_id)) == place_of(message_id(output_id, index)) == (output_id, "msg")
     assert place_of(message_id(output_id, index).replace("msg_", "rs_")) == (output_id, "rs")
     assert place_of(call_id(output_id, index)) == (output_id, index)

@@ -13,7 +13,7 @@ from rlaas.inference.message_blocks import Turn
 from rlaas.inference.response_items import InputItem
 from rlaas.inference.response_items import to_messages as item_messages
 from rlaas.parts import Part, read_part
-from rlaas.wire import invalid_input
+from rlaas.wire import make_invalid_input
 
 DATA = "iVBORw0KGgo="
 PNG = f"data:image/png;base64,{DATA}"
@@ -109,4 +109,4 @@ def test_what_a_tool_shows_belongs_to_its_answer() -> None:
 def test_what_cannot_be_read_is_named_by_its_place(model: type[BaseModel], body: Any, param: str | None) -> None:
     with pytest.raises(ValidationError) as refusal:
         model.model_validate_json(json.dumps(body))
-    assert invalid_input(refusal.value, body).param == param
+    assert make_invalid_input(refusal.value, body).param == param

@@ -13,7 +13,7 @@ from rlaas.inference.decide import InferRequest
 from rlaas.inference.infer import AnswerStream, decide
 from rlaas.inference.record import Answer
 from rlaas.inference.spending import PossibleCall, Spending
-from rlaas.metering.budgets import Budget, Budgets, Limit, Request, estimated_tokens
+from rlaas.metering.budgets import Budget, Budgets, Limit, SpendingRequest, estimate_tokens
 from rlaas.metering.counters import WHOLE, Overloaded, Write, Written
 from rlaas.metering.prices import Price, PriceTable
 from rlaas.metering.shards import announce_shard
@@ -156,9 +156,9 @@ def test_what_the_backend_told_before_a_stream_was_left_is_not_estimated() -> No
     assert (output.finish_reason, output.usage, output.estimated_usage) == (
         "cancelled",
         None,
-        TOLD.model_copy(update={"output_tokens": estimated_tokens(["word word "])}),
+        TOLD.model_copy(update={"output_tokens": estimate_tokens(["word word "])}),
     )
-    assert output.cost_usd == pytest.approx((10 * 3 + 990 * 0.3 + estimated_tokens(["word word "]) * 15) / 1e6)
+    assert output.cost_usd == pytest.approx((10 * 3 + 990 * 0.3 + estimate_tokens(["word word "]) * 15) / 1e6)
     assert read_spent(counters) == pytest.approx(output.cost_usd * 1e9)
     [(account, tally)] = [entry for stored in store.events.values() if (entry := count_usage(stored)) is not None]
     assert (account.policy_id, account.key_id, tally.requests, tally.cached_tokens) == (f"{SKILL}@v1", "key1", 1, 990)
@@ -181,7 +181,7 @@ def test_an_answer_that_breaks_off_is_in_usage_with_what_it_wrote_and_is_no_outp
     [(account, tally)] = [entry for stored in store.events.values() if (entry := count_usage(stored)) is not None]
     assert (account.policy_id, account.key_id) == (f"{SKILL}@v1", "key1")
     assert (tally.requests, tally.input_tokens, tally.cached_tokens) == (1, 1000, 990)
-    assert tally.output_tokens == estimated_tokens(["word " * 30])
+    assert tally.output_tokens == estimate_tokens(["word " * 30])
     assert tally.cost_nano_usd == read_spent(counters) > 0
 
 
@@ -367,7 +367,7 @@ class OverloadedCounters(MemoryCounters):
 
 def test_a_tenant_whose_item_is_overloaded_is_counted_in_a_shard_for_a_while() -> None:
     counters = OverloadedCounters()
-    spending, request = limit_spending(counters, 1_000, "requests"), Request(skill=SKILL, key_id="k")
+    spending, request = limit_spending(counters, 1_000, "requests"), SpendingRequest(skill=SKILL, key_id="k")
     calls = [PossibleCall(policy(1), ChatCall((), {"max_tokens": 1}, TENANT), (policy(1).backend,))]
 
     def count_shard(seconds: int) -> int:
@@ -384,7 +384,7 @@ def test_a_tenant_whose_item_is_overloaded_is_counted_in_a_shard_for_a_while() -
 
 def test_who_finds_a_busy_item_leaves_it_to_others_without_having_been_refused() -> None:
     counters, now = MemoryCounters(), NOW
-    spending, request = limit_spending(counters, 1_000, "requests"), Request(skill=SKILL, key_id="k")
+    spending, request = limit_spending(counters, 1_000, "requests"), SpendingRequest(skill=SKILL, key_id="k")
     calls = [PossibleCall(policy(1), ChatCall((), {"max_tokens": 1}, TENANT), (policy(1).backend,))]
     announce_shard(counters, TENANT, 5, now=now)
     reservations = [spending.begin(TENANT, request, calls, now=now) for _ in range(2)]

@@ -234,7 +234,7 @@ def test_every_action_becomes_one_event_however_often_it_is_told() -> None:
         assert [(event.interaction_id, event.output_id, event.position) for event in events] == [(name, "out_1", 0), (name, "out_1", 1)]
         for _ in range(2):
             record_unanswered(exchange, world)
-        stored_events = sorted(world.store.by_interaction(TENANT, name), key=lambda one: one.event_id)
+        stored_events = sorted(world.store.read_interaction(TENANT, name), key=lambda one: one.event_id)
         ids = [event.guardrail_id for event in guardrail_events(exchange.actions, exchange.assignment, exchange.assignment.output_id)]
         assert [(one.event_type, one.interaction_id, one.event_id) for one in stored_events] == [
             ("guardrail", name, event_id) for event_id in sorted(ids)

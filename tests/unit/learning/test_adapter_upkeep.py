@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from rlaas.errors import Conflict, DependencyUnavailable
-from rlaas.ids import adapter_name
-from rlaas.learning.adapter_upkeep import Upkeep, ensure_loaded, keep_up, unload_all
+from rlaas.ids import make_adapter_name
+from rlaas.learning.adapter_upkeep import Upkeep, ensure_loaded, maintain_adapters, unload_all
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import AdapterRef, Policy, PolicyBundle
 from rlaas.policies.prompt_graph import ShortPrompt
@@ -22,7 +22,7 @@ OLD = NOW - timedelta(days=2)
 
 
 def component(version: int, *, tenant_id: str = TENANT, skill: str = SKILL, sft_control: bool = False) -> str:
-    return adapter_name(ENDPOINT, tenant_id, skill, version, sft_control=sft_control)
+    return make_adapter_name(ENDPOINT, tenant_id, skill, version, sft_control=sft_control)
 
 
 def make_policy(version: int, *, tenant_id: str = TENANT, skill: str = SKILL, has_weights_uri: bool = True, base: bool = False) -> Policy:
@@ -50,7 +50,7 @@ def registry_of(*policies: Policy) -> MemoryRegistry:
 
 
 def look(registry: MemoryRegistry, adapters: MemoryAdapters, *, dry_run: bool = False) -> Upkeep:
-    return keep_up(registry, adapters, endpoint=ENDPOINT, now=NOW, dry_run=dry_run, time_is_left=lambda: True)
+    return maintain_adapters(registry, adapters, endpoint=ENDPOINT, now=NOW, dry_run=dry_run, time_is_left=lambda: True)
 
 
 def test_what_a_route_names_or_would_go_back_to_stays_and_what_nothing_names_goes() -> None:
@@ -76,7 +76,7 @@ def test_every_place_that_a_rollback_leads_to_is_still_loaded_after_a_look() -> 
         adapters.add(component(version), OLD)
     look(registry, adapters)
     adapters.settle()
-    back = registry.rollback(TENANT, SKILL, CHANGE)
+    back = registry.roll_back(TENANT, SKILL, CHANGE)
     adapter = adapters.find(component(1))
     assert (back.control, adapter is not None and adapter.status) == (f"{SKILL}@v1", "InService")
 
@@ -130,7 +130,7 @@ def test_a_look_ends_when_its_time_does_and_counts_what_it_did_not_come_to() -> 
     for tenant_id in ("a", "b", "c"):
         adapters.add(component(1, tenant_id=tenant_id), OLD)
     looks = iter([True, False, False])
-    result = keep_up(MemoryRegistry(), adapters, endpoint=ENDPOINT, now=NOW, dry_run=False, time_is_left=lambda: next(looks))
+    result = maintain_adapters(MemoryRegistry(), adapters, endpoint=ENDPOINT, now=NOW, dry_run=False, time_is_left=lambda: next(looks))
     assert (len(result.unloaded), result.left) == (1, 2)
 
 

@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 
 from rlaas.errors import Conflict, NotFound
-from rlaas.evaluation.asking import AskedRun
+from rlaas.evaluation.asking import HeldOutPlan
 from rlaas.evaluation.comparison import SYSTEMS, HeldOutCase
-from rlaas.evaluation.report import Criteria, promotion_report
-from rlaas.learning.runs import Dataset, LearningRun, LearningSettings, Place, RunConductor, plan
+from rlaas.evaluation.report import Criteria, build_promotion_report
+from rlaas.learning.runs import Dataset, LearningRun, LearningSettings, RunConductor, RunSite, plan_run
 from rlaas.learning.start_run import request_run
 from rlaas.learning.training import TrainingSettings
 from rlaas.tenancy.registry import dataset_key, run_key
@@ -23,7 +23,7 @@ from training_jobs.build_dataset.job import Arguments
 from training_jobs.evaluate import job as evaluate
 
 RUN = "run_01JQZ4T3V7W8X9Y0Z1A2B3C4D5"
-PLACE = Place(stage="test", lake="lake", bucket="artifacts", endpoint="rlaas-test", base_model="smollm2")
+PLACE = RunSite(stage="test", lake="lake", bucket="artifacts", endpoint="rlaas-test", base_model="smollm2")
 DEFINITIONS = Path(__file__).parents[3] / "infra" / "state_machines"
 ROOT = f"s3://artifacts/tenants/{TENANT}/{SKILL}"
 ADAPTER = f"{ROOT}/runs/{RUN}/rlaas-test-train-01jqz4t3v7w8x9y0z1a2b3c4d5/output/model.tar.gz"
@@ -51,7 +51,7 @@ class World:
         """Write the files that the three jobs write."""
         answers = {"baseline": "no", "candidate": "the final text" if better else "worse", "sft_only": "the text"}
         cases = [HeldOutCase(f"int_{n}", f"t{n}", "the final text", cast(Any, answers)) for n in range(40)]
-        report = promotion_report(
+        report = build_promotion_report(
             cases,
             cast(Any, {name: name for name in answers}),
             criteria=Criteria(),
@@ -94,7 +94,7 @@ def test_the_plan_names_each_job_and_where_it_reads_and_writes(world: World) -> 
     assert steps["adapters"][0]["artifact_uri"] == ADAPTER
     assert steps["evaluate"]["arguments"][:4] == ["--endpoint", "rlaas-test", "--baseline-component", "v1"]
     assert all(steps[job]["job_name"].startswith("rlaas-test-") for job in ("build_dataset", "train", "evaluate"))
-    held_out = AskedRun.model_validate_json(json.dumps(steps["ask_held_out"]))
+    held_out = HeldOutPlan.model_validate_json(json.dumps(steps["ask_held_out"]))
     assert (held_out.dataset_uri, held_out.answers_uri) == (f"{ROOT}/datasets/v1/", f"{ROOT}/runs/{RUN}/answers/")
     assert (held_out.tenant_id, held_out.dataset_version, held_out.max_tokens) == (TENANT, "v1", 256)
     names = dict(zip(steps["evaluate"]["arguments"][2:8:2], steps["evaluate"]["arguments"][3:8:2], strict=True))
@@ -136,7 +136,7 @@ def test_whatever_a_job_reads_as_a_prefix_ends_where_the_next_version_is_another
 def test_the_jobs_understand_their_arguments(world: World) -> None:
     baseline = world.registry.get_policy(TENANT, world.request().baseline)
     run = world.request().model_copy(update={"version": 1, "settings": LearningSettings(min_pairs=3)})
-    steps = cast(dict[str, Any], plan(run, PLACE, baseline))
+    steps = cast(dict[str, Any], plan_run(run, PLACE, baseline))
     arguments = Arguments.parse(steps["build_dataset"]["arguments"])
     assert (arguments.tenant, arguments.min_pairs, arguments.shares.test) == (TENANT, 3, 0.1)
     evaluation = evaluate.parse(steps["evaluate"]["arguments"])
@@ -147,14 +147,14 @@ def test_the_jobs_understand_their_arguments(world: World) -> None:
 def test_a_repeated_begin_keeps_the_version_and_a_next_run_takes_the_next(world: World) -> None:
     world.request()
     assert world.conductor.begin() == world.conductor.begin()
-    assert world.registry.next_number(TENANT, SKILL, "dataset") == 2
+    assert world.registry.allocate_number(TENANT, SKILL, "dataset") == 2
 
 
 def test_a_recommended_adapter_becomes_the_next_policy_with_its_provenance(world: World) -> None:
     world.request()
     world.conductor.begin()
-    world.registry.next_number(TENANT, SKILL, "policy")
-    world.registry.next_number(TENANT, SKILL, "policy")
+    world.registry.allocate_number(TENANT, SKILL, "policy")
+    world.registry.allocate_number(TENANT, SKILL, "policy")
     world.jobs_end(better=True)
     run = world.conductor.decide()
     assert (run.status, run.registered_policy_id, run.ended_at) == ("registered", f"{SKILL}@v3", NOW)
@@ -167,7 +167,7 @@ def test_a_recommended_adapter_becomes_the_next_policy_with_its_provenance(world
     assert policy.adapter.sha256 == hashlib.sha256(b"weights").hexdigest()
     dataset = world.registry.get(Dataset, TENANT, dataset_key(SKILL, 1)).record
     assert (dataset.run_id, dataset.manifest["events"]) == (RUN, 7)
-    assert world.conductor.to_release() == [f"rlaas-test--{TENANT}--{SKILL}--v1--sft"]
+    assert world.conductor.list_unneeded_adapters() == [f"rlaas-test--{TENANT}--{SKILL}--v1--sft"]
     assert world.registry.get_route(TENANT, SKILL).version == 1
 
 
@@ -175,10 +175,10 @@ def test_a_repeated_decision_registers_one_policy(world: World) -> None:
     world.request()
     world.conductor.begin()
     for _ in range(2):
-        world.registry.next_number(TENANT, SKILL, "policy")
+        world.registry.allocate_number(TENANT, SKILL, "policy")
     world.jobs_end(better=True)
     assert world.conductor.decide() == world.conductor.decide()
-    assert world.registry.next_number(TENANT, SKILL, "policy") == 4
+    assert world.registry.allocate_number(TENANT, SKILL, "policy") == 4
 
 
 def test_an_adapter_that_is_no_better_is_rejected_and_unloaded(world: World) -> None:
@@ -188,7 +188,7 @@ def test_an_adapter_that_is_no_better_is_rejected_and_unloaded(world: World) -> 
     run = world.conductor.decide()
     assert (run.status, run.registered_policy_id) == ("rejected", None)
     assert run.report_uri == f"{ROOT}/runs/{RUN}/evaluation/promotion_report.json"
-    assert world.conductor.to_release() == [f"rlaas-test--{TENANT}--{SKILL}--v1", f"rlaas-test--{TENANT}--{SKILL}--v1--sft"]
+    assert world.conductor.list_unneeded_adapters() == [f"rlaas-test--{TENANT}--{SKILL}--v1", f"rlaas-test--{TENANT}--{SKILL}--v1--sft"]
 
 
 def test_a_missing_report_is_an_error_and_decides_nothing(world: World) -> None:
@@ -201,18 +201,18 @@ def test_a_missing_report_is_an_error_and_decides_nothing(world: World) -> None:
 
 def test_a_failure_is_recorded_once_and_names_what_to_unload(world: World) -> None:
     world.request()
-    assert world.conductor.to_release() == []
+    assert world.conductor.list_unneeded_adapters() == []
     world.conductor.begin()
     run = world.conductor.fail("States.TaskFailed: out of memory")
     assert run is not None
     assert (run.status, run.reason) == ("failed", "States.TaskFailed: out of memory")
     assert world.conductor.fail("again") == run
-    assert len(world.conductor.to_release()) == 2
+    assert len(world.conductor.list_unneeded_adapters()) == 2
 
 
 def test_a_failure_before_anything_was_recorded_changes_nothing(world: World) -> None:
     assert world.conductor.fail("no such skill") is None
-    assert world.conductor.to_release() == []
+    assert world.conductor.list_unneeded_adapters() == []
 
 
 def test_one_id_stands_for_one_run(world: World) -> None:

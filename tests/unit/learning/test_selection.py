@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rlaas.clock import rfc3339
-from rlaas.learning.selection import COLUMNS, unload_statement
+from rlaas.learning.selection import COLUMNS, build_unload_statement
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOSTILE = ["x' OR tenant_id <> '", "x') TO 's3://elsewhere/' --", "'", "''", "a\\' OR 1=1 --", 'a"b', "a;DROP TABLE events", "ä\n'x"]
@@ -31,7 +31,7 @@ def select(events: list[tuple[str, ...]], *, tenant: str = "acme", skill: str = 
     database.execute(f"CREATE TABLE events (tenant_id, event_date, {', '.join(COLUMNS)})")
     database.executemany(f"INSERT INTO events VALUES ({', '.join('?' * len(events[0]))})", events)
     since = NOON - timedelta(days=2)
-    query, _ = parts(unload_statement(tenant_id=tenant, skill=skill, since=since, until=NOON, folder="s3://lake/run/"))
+    query, _ = parts(build_unload_statement(tenant_id=tenant, skill=skill, since=since, until=NOON, folder="s3://lake/run/"))
     return [row[1] for row in database.execute(query)]
 
 
@@ -60,5 +60,5 @@ def test_a_name_of_any_characters_selects_what_is_called_so_and_nothing_else(nam
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_folder_of_any_characters_stays_one_literal(name: str) -> None:
-    _, literal = parts(unload_statement(tenant_id="acme", skill="mail", since=NOON, until=NOON, folder=f"s3://lake/{name}/"), 3)
+    _, literal = parts(build_unload_statement(tenant_id="acme", skill="mail", since=NOON, until=NOON, folder=f"s3://lake/{name}/"), 3)
     assert sqlite3.connect(":memory:").execute(f"SELECT {literal}").fetchone() == (f"s3://lake/{name}/3/",)

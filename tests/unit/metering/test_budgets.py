@@ -8,8 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaas.metering.budgets import Amount, Budget, Budgets, Cap, Limit, Request, Window, charges, format_amount, window_end, window_start
-from rlaas.metering.prices import Price, PriceTable, cost, nano_usd, usd
+from rlaas.metering.budgets import (
+    Amount,
+    Budget,
+    Budgets,
+    Cap,
+    Limit,
+    SpendingRequest,
+    Window,
+    find_window_end,
+    find_window_start,
+    format_amount,
+    list_charges,
+)
+from rlaas.metering.prices import Price, PriceTable, compute_cost, to_nano_usd, to_usd
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KEY = "01hqzz0000000000000000000a"
@@ -30,14 +42,14 @@ def test_a_request_spends_from_what_covers_it() -> None:
         )
     )
 
-    def names(request: Request) -> list[str]:
-        return [charge.name.removeprefix("the budget ").strip("'") for charge in charges(budgets, request, now=NOW)]
+    def names(request: SpendingRequest) -> list[str]:
+        return [charge.name.removeprefix("the budget ").strip("'") for charge in list_charges(budgets, request, now=NOW)]
 
-    assert names(Request(skill="reply", key_id=KEY)) == ["all", "mine", "key"]
-    assert names(Request(skill="summary", key_id="another")) == ["all", "other"]
-    assert names(Request(skill="reply", key_id=KEY, mirrored=True)) == ["mirrored"]
-    capped = Request(skill="reply", key_id="another", capped=("reply@v2", Cap(tokens=5, usd=1.0)))
-    assert [(charge.counter, charge.most) for charge in charges(Budgets(), capped, now=NOW)] == [
+    assert names(SpendingRequest(skill="reply", key_id=KEY)) == ["all", "mine", "key"]
+    assert names(SpendingRequest(skill="summary", key_id="another")) == ["all", "other"]
+    assert names(SpendingRequest(skill="reply", key_id=KEY, mirrored=True)) == ["mirrored"]
+    capped = SpendingRequest(skill="reply", key_id="another", capped=("reply@v2", Cap(tokens=5, usd=1.0)))
+    assert [(charge.counter, charge.most) for charge in list_charges(Budgets(), capped, now=NOW)] == [
         ("arm/reply@v2:tokens:day", None),
         ("arm/reply@v2:usd:day", None),
     ]
@@ -45,10 +57,13 @@ def test_a_request_spends_from_what_covers_it() -> None:
 
 def test_the_platforms_ceilings_cover_all_that_is_asked_mirrored_requests_too() -> None:
     ceilings, budgets = [Limit(measure="usd", limit=5, window="day")], Budgets(budgets=(budget("mine", measure="usd", window="day"),))
-    for request in (Request(skill="reply", key_id=KEY), Request(skill="reply", key_id=KEY, mirrored=True)):
-        first = charges(budgets, request, now=NOW, ceilings=ceilings)[0]
+    for request in (SpendingRequest(skill="reply", key_id=KEY), SpendingRequest(skill="reply", key_id=KEY, mirrored=True)):
+        first = list_charges(budgets, request, now=NOW, ceilings=ceilings)[0]
         assert (first.counter, first.most, first.name) == ("all:usd:day", 5 * 10**9, "the platform's ceiling")
-    assert len({charge.counter for charge in charges(budgets, Request(skill="reply", key_id=KEY), now=NOW, ceilings=ceilings)}) == 2
+    assert (
+        len({charge.counter for charge in list_charges(budgets, SpendingRequest(skill="reply", key_id=KEY), now=NOW, ceilings=ceilings)})
+        == 2
+    )
 
 
 def test_a_budget_counts_on_under_another_name_and_limit() -> None:
@@ -61,17 +76,17 @@ def test_a_budget_counts_on_under_another_name_and_limit() -> None:
 )
 def test_windows_follow_each_other_without_gap_or_overlap_in_any_zone(moment: datetime, hours: int, window: Window) -> None:
     now = moment.replace(tzinfo=timezone(timedelta(hours=hours)))
-    start = window_start(window, now)
-    end = window_end(window, start)
+    start = find_window_start(window, now)
+    end = find_window_end(window, start)
     assert start <= now.timestamp() < end
-    assert window_start(window, datetime.fromtimestamp(end, UTC)) == end
-    assert window_start(window, datetime.fromtimestamp(end - 1, UTC)) == start
+    assert find_window_start(window, datetime.fromtimestamp(end, UTC)) == end
+    assert find_window_start(window, datetime.fromtimestamp(end - 1, UTC)) == start
 
 
 def test_months_have_their_own_lengths() -> None:
     for year, month, days in ((2026, 2, 28), (2028, 2, 29), (2026, 12, 31), (2026, 4, 30)):
-        start = window_start("month", datetime(year, month, 10, tzinfo=UTC))
-        assert window_end("month", start) - start == days * 86400
+        start = find_window_start("month", datetime(year, month, 10, tzinfo=UTC))
+        assert find_window_end("month", start) - start == days * 86400
 
 
 PRICES = st.decimals(min_value=0, max_value=1000, places=6)
@@ -84,17 +99,17 @@ def test_costs_are_exact_to_the_billionth(
     price = Price(input=float(inp), output=float(out), cached_input=None if cached is None else float(cached))
     hits = min(hit, read)
     exact = ((read - hits) * inp + hits * (inp if cached is None else cached) + output_tokens * out) * 1000
-    actual = cost(price, input_tokens=read, output_tokens=output_tokens, cached_tokens=hit)
+    actual = compute_cost(price, input_tokens=read, output_tokens=output_tokens, cached_tokens=hit)
     assert abs(actual - exact) <= Decimal("0.5")
-    assert nano_usd(usd(actual)) == actual
+    assert to_nano_usd(to_usd(actual)) == actual
 
 
 def test_the_published_price_of_a_million_and_of_one() -> None:
     table = PriceTable(version=1, prices={"m": Price(input=0.15, output=0.6, cached_input=0.075)})
-    assert table.cost("m", input_tokens=1_000_000, output_tokens=1_000_000) == nano_usd(0.75)
-    assert table.cost("m", input_tokens=1_000_000, output_tokens=0, cached_tokens=1_000_000) == nano_usd(0.075)
-    assert table.cost("m", input_tokens=1, output_tokens=1) == 750
-    assert table.cost("unheard of", input_tokens=1, output_tokens=1) == 0
+    assert table.compute_cost("m", input_tokens=1_000_000, output_tokens=1_000_000) == to_nano_usd(0.75)
+    assert table.compute_cost("m", input_tokens=1_000_000, output_tokens=0, cached_tokens=1_000_000) == to_nano_usd(0.075)
+    assert table.compute_cost("m", input_tokens=1, output_tokens=1) == 750
+    assert table.compute_cost("unheard of", input_tokens=1, output_tokens=1) == 0
 
 
 def test_a_cap_caps_something_and_amounts_are_said_as_people_say_them() -> None:

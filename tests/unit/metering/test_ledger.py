@@ -14,30 +14,30 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from rlaas.errors import QuotaExceeded
-from rlaas.metering.budgets import NOTHING, Amount, Budget, Budgets, Cap, Charge, Request, charges, window_start
+from rlaas.metering.budgets import NOTHING, Amount, Budget, Budgets, Cap, Charge, SpendingRequest, find_window_start, list_charges
 from rlaas.metering.counters import WHOLE, Counters, Write, Written
-from rlaas.metering.ledger import GRACE, Reservation, reserve, settle, spent_arms, standing
+from rlaas.metering.ledger import GRACE, Reservation, find_spent_arms, read_window, reserve, settle
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.worlds import NOW, SKILL, TENANT
 
 LIFETIME = 30
-REQUEST = Request(skill=SKILL, key_id="k" * 26)
+REQUEST = SpendingRequest(skill=SKILL, key_id="k" * 26)
 DAY = Budgets(budgets=(Budget(name="spend", measure="usd", limit=1.0, window="day"),))
 
 
-def list_charges(budgets: Budgets, now: datetime = NOW, request: Request = REQUEST) -> tuple[Charge, ...]:
-    return charges(budgets, request, now=now)
+def find_charges(budgets: Budgets, now: datetime = NOW, request: SpendingRequest = REQUEST) -> tuple[Charge, ...]:
+    return list_charges(budgets, request, now=now)
 
 
 def read_standing(counters: Counters, charge: Charge) -> tuple[int, int]:
     """What the charge's window has spent, and how much of that is set aside."""
-    return standing(counters.read(TENANT), charge.counter, charge.start)
+    return read_window(counters.read(TENANT), charge.counter, charge.start)
 
 
 def reserve_budgets(
     counters: MemoryCounters, budgets: Budgets, amount: Amount, name: str, now: datetime = NOW, shard: int = WHOLE
 ) -> Reservation:
-    due = list_charges(budgets, now)
+    due = find_charges(budgets, now)
     reservation = reserve(counters, TENANT, due, amount, reservation_id=name, now=now, lifetime_s=LIFETIME, shard=shard)
     assert reservation is not None
     return reservation
@@ -94,14 +94,14 @@ class Interleavings(RuleBasedStateMachine):
         self.flights: list[Flight] = []
 
     def spent(self, window: str) -> int:
-        charge = next(charge for charge in list_charges(self.BUDGETS, self.now) if charge.window == window)
+        charge = next(charge for charge in find_charges(self.BUDGETS, self.now) if charge.window == window)
         return read_standing(self.counters, charge)[0]
 
     def truth(self, window: str) -> tuple[int, int, int]:
         """What settled in the window, and what requests that did not settle hold of it: surely, as they have not
         expired, and at most."""
-        start = window_start(window, self.now)
-        inside = [flight for flight in self.flights if window_start(window, flight.made_at) == start]
+        start = find_window_start(window, self.now)
+        inside = [flight for flight in self.flights if find_window_start(window, flight.made_at) == start]
         unsettled = [flight for flight in inside if flight.settled is None]
         surely = sum(flight.estimate for flight in unsettled if self._may_hold(flight))
         return sum(flight.settled or 0 for flight in inside), surely, sum(flight.estimate for flight in unsettled)
@@ -128,7 +128,7 @@ class Interleavings(RuleBasedStateMachine):
         reservation, refusal = self._try(amount)
         self.counters.twice, self.counters.meanwhile = False, []
         if reservation is not None:
-            self.flights.append(Flight(reservation, amount, window_start("hour", self.now), self.now))
+            self.flights.append(Flight(reservation, amount, find_window_start("hour", self.now), self.now))
             assert self.spent("hour") <= max(1000, before["hour"]) + self.debts
             return
         assert before["hour"] + amount > 1000 or before["minute"] + amount > 600
@@ -177,7 +177,7 @@ class Interleavings(RuleBasedStateMachine):
     def reserve_one_token(self) -> None:
         reservation, _ = self._try(1)
         if reservation is not None:
-            self.flights.append(Flight(reservation, 1, window_start("hour", self.now), self.now))
+            self.flights.append(Flight(reservation, 1, find_window_start("hour", self.now), self.now))
 
     @rule(data=st.data())
     def settle_again(self, data: st.DataObject) -> None:
@@ -205,7 +205,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @invariant()
     def over_the_limit_only_by_what_requests_cost_beyond_their_estimate(self) -> None:
-        start = window_start("hour", self.now)
+        start = find_window_start("hour", self.now)
         beyond = sum(max(0, flight.settled - flight.estimate) for flight in self.flights if flight.settled and flight.start == start)
         late = sum(flight.settled or 0 for flight in self.flights if flight.start == start and not self._may_hold(flight))
         assert self.spent("hour") <= 1000 + beyond + late
@@ -225,7 +225,7 @@ class Interleavings(RuleBasedStateMachine):
                 assert self.truth("hour")[0] >= 1000 or self.truth("minute")[0] >= 600
             else:
                 settle(self.counters, reservation, NOTHING, now=self.now)
-        start = window_start("hour", self.now)
+        start = find_window_start("hour", self.now)
         assert self.spent("hour") == sum(flight.settled or 0 for flight in self.flights if flight.start == start)
         assert not [name for name in self.counters.read(TENANT) if name.startswith("open ")]
 
@@ -312,7 +312,7 @@ def test_a_settlement_after_the_window_leaves_the_new_one_alone() -> None:
     reservation = reserve_budgets(counters, DAY, Amount(nano_usd=500_000_000), "r1", datetime(2026, 3, 1, 23, 59, 59, tzinfo=NOW.tzinfo))
     next_day = datetime(2026, 3, 2, 0, 0, 20, tzinfo=NOW.tzinfo)
     settle(counters, reservation, Amount(nano_usd=900_000_000), now=next_day)
-    assert read_standing(counters, list_charges(DAY, next_day)[0]) == (0, 0)
+    assert read_standing(counters, find_charges(DAY, next_day)[0]) == (0, 0)
 
 
 def test_a_settlement_after_its_reservation_was_released_is_added_once() -> None:
@@ -320,10 +320,10 @@ def test_a_settlement_after_its_reservation_was_released_is_added_once() -> None
     slow = reserve_budgets(counters, DAY, Amount(nano_usd=500_000_000), "slow")
     later = NOW + timedelta(seconds=2 * LIFETIME + GRACE)
     reserve_budgets(counters, DAY, Amount(nano_usd=1), "another", later)
-    assert read_standing(counters, list_charges(DAY)[0]) == (1, 1)
+    assert read_standing(counters, find_charges(DAY)[0]) == (1, 1)
     for _ in range(2):
         settle(counters, slow, Amount(nano_usd=400_000_000), now=later)
-    assert read_standing(counters, list_charges(DAY)[0]) == (400_000_001, 1)
+    assert read_standing(counters, find_charges(DAY)[0]) == (400_000_001, 1)
 
 
 def test_what_expires_after_its_window_is_not_given_back_to_any() -> None:
@@ -333,7 +333,7 @@ def test_what_expires_after_its_window_is_not_given_back_to_any() -> None:
         now = datetime(2026, 3, 2, hour, tzinfo=NOW.tzinfo)
         reservation = reserve_budgets(counters, DAY, Amount(nano_usd=1), f"r{hour}", now)
         settle(counters, reservation, Amount(nano_usd=1), now=now)
-        assert read_standing(counters, list_charges(DAY, now)[0]) == (hour, 0)
+        assert read_standing(counters, find_charges(DAY, now)[0]) == (hour, 0)
     assert {name.split(" ")[0] for name in counters.read(TENANT)} == {"spent", "held", "released"}
     assert len(counters.read(TENANT)) <= 4
 
@@ -350,17 +350,17 @@ def test_all_budgets_of_a_request_have_room_or_none_is_spent_from() -> None:
     reserve_budgets(counters, budgets, Amount(nano_usd=1), "r1")
     with pytest.raises(QuotaExceeded, match="'skill' of 1 requests a hour"):
         reserve_budgets(counters, budgets, Amount(nano_usd=1), "r2")
-    assert read_standing(counters, list_charges(budgets)[0]) == (1, 1)
+    assert read_standing(counters, find_charges(budgets)[0]) == (1, 1)
 
 
 def test_an_arm_is_spent_from_its_cap_on_and_until_midnight() -> None:
     counters = MemoryCounters()
     caps = {f"{SKILL}@v2": Cap(requests=2, usd=5.0), f"{SKILL}@v3": Cap(usd=0.0)}
-    request = Request(skill=SKILL, key_id="k" * 26, capped=(f"{SKILL}@v2", caps[f"{SKILL}@v2"]))
-    assert spent_arms({}, caps, now=NOW) == {f"{SKILL}@v3"}
+    request = SpendingRequest(skill=SKILL, key_id="k" * 26, capped=(f"{SKILL}@v2", caps[f"{SKILL}@v2"]))
+    assert find_spent_arms({}, caps, now=NOW) == {f"{SKILL}@v3"}
     for number in range(3):  # a cap is counted, not enforced: who is assigned is served
         reserve(
-            counters, TENANT, list_charges(Budgets(), NOW, request), Amount(), reservation_id=f"r{number}", now=NOW, lifetime_s=LIFETIME
+            counters, TENANT, find_charges(Budgets(), NOW, request), Amount(), reservation_id=f"r{number}", now=NOW, lifetime_s=LIFETIME
         )
-        assert (f"{SKILL}@v2" in spent_arms(counters.read(TENANT), caps, now=NOW)) == (number >= 1)
-    assert spent_arms(counters.read(TENANT), caps, now=NOW + timedelta(hours=12)) == {f"{SKILL}@v3"}
+        assert (f"{SKILL}@v2" in find_spent_arms(counters.read(TENANT), caps, now=NOW)) == (number >= 1)
+    assert find_spent_arms(counters.read(TENANT), caps, now=NOW + timedelta(hours=12)) == {f"{SKILL}@v3"}

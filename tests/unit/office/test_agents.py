@@ -1,6 +1,6 @@
 import pytest
 
-from local.office.agents import OFFICE, Agent, house_style, is_house_style, react, usable_sentences
+from local.office.agents import OFFICE, Agent, is_house_style, list_usable_sentences, react, write_in_house_style
 from local.office.templates import Case, week
 
 CAREFUL = Agent("careful", patience=0.4)
@@ -17,35 +17,35 @@ CASE = Case(
 def test_a_right_answer_in_the_wrong_style_keeps_its_own_words() -> None:
     words = "You find it in Settings under Data, just click the button. We emailed the file in minutes."
     reaction = react(CAREFUL, CASE, f"Dear Olga Novak,\n\n{words}\n\nSincerely,\n[Your Name]", seed=1)
-    assert reaction.final_text == house_style("Olga", words)
+    assert reaction.final_text == write_in_house_style("Olga", words)
     assert reaction.action == "sent"
 
 
 def test_an_echo_of_the_question_is_no_answer() -> None:
-    assert usable_sentences(CASE, "Dear Olga,\n\nI see that you want to export your data as CSV. We export data as CSV.") == ()
+    assert list_usable_sentences(CASE, "Dear Olga,\n\nI see that you want to export your data as CSV. We export data as CSV.") == ()
 
 
 def test_a_useless_draft_is_discarded_and_the_right_answer_sent() -> None:
     reaction = react(CAREFUL, CASE, "I am writing to you as an AI assistant about the weather in many different places.", seed=1)
-    assert reaction.final_text == house_style("Olga", CASE.answer)
+    assert reaction.final_text == write_in_house_style("Olga", CASE.answer)
     assert reaction.action == "discarded"
 
 
 def test_a_draft_in_house_style_with_the_right_answer_is_sent_as_it_is() -> None:
-    draft = house_style("Olga", CASE.answer)
+    draft = write_in_house_style("Olga", CASE.answer)
     reaction = react(CAREFUL, CASE, draft, seed=1)
     assert (reaction.final_text, reaction.action) == (draft, "sent")
 
 
 def test_a_sentence_with_a_blank_to_fill_or_a_missing_number_is_not_kept() -> None:
     order = Case("o", "train", "Ivy", "Ivy Lee", "Where is my parcel?", "It arrives within 3 days, the courier calls before.")
-    assert usable_sentences(order, "It arrives within [number] days, the courier calls before.") == ()
-    assert usable_sentences(order, "It arrives within 9 days, the courier calls before.") == ()
-    assert usable_sentences(order, "It arrives within 3 days, the courier calls before.") != ()
+    assert list_usable_sentences(order, "It arrives within [number] days, the courier calls before.") == ()
+    assert list_usable_sentences(order, "It arrives within 9 days, the courier calls before.") == ()
+    assert list_usable_sentences(order, "It arrives within 3 days, the courier calls before.") != ()
 
 
 def test_a_sentence_cut_off_at_the_token_limit_is_not_kept() -> None:
-    assert usable_sentences(CASE, "Open Settings, choose Data, and click Export as CSV. The file is emailed to") == (
+    assert list_usable_sentences(CASE, "Open Settings, choose Data, and click Export as CSV. The file is emailed to") == (
         "Open Settings, choose Data, and click Export as CSV.",
     )
 

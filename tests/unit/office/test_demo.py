@@ -9,12 +9,12 @@ from rich.console import Console
 from infra.config import LOCAL
 from local import demo_stage
 from local.archives import extract
-from local.cloud import faults
+from local.cloud import read_faults
 from local.demo_stage import Show
 from local.demo_steps import DemoSettings, scramble, situation_of
-from rlaas.rollout.plan import Ask, Terms, Traffic, plan
+from rlaas.rollout.plan import PlanLimits, StepSpec, Traffic, make_plan
 from rlaas.rollout.steps import RolloutSettings
-from rlaas.runtime.state_machines import settings_of
+from rlaas.runtime.state_machines import merge_settings
 
 
 @pytest.fixture
@@ -60,9 +60,9 @@ def test_a_scrambled_adapter_is_still_an_adapter_whose_b_matrices_are_shuffled_a
 def test_a_step_is_announced_and_its_last_news_kept_when_it_is_done() -> None:
     text = io.StringIO()
     show = Show(2, Console(file=text, width=100))
-    with show.step("Baseline week", "112 emails"):
-        show.news("3 of 112 emails")
-        show.news("448 events stored")
+    with show.announce_step("Baseline week", "112 emails"):
+        show.report_progress("3 of 112 emails")
+        show.report_progress("448 events stored")
     lines = text.getvalue().splitlines()
     assert lines[1].startswith("1/2 Baseline week  112 emails")
     assert "done in 0 s: 448 events stored" in lines[2]
@@ -74,10 +74,10 @@ def test_without_a_terminal_news_comes_as_lines_and_not_too_often(monkeypatch: p
     text = io.StringIO()
     show = Show(1, Console(file=text, width=100))
     monkeypatch.setattr(demo_stage, "PLAIN_LINE_EVERY_SECONDS", 0.0)
-    with show.step("Canary", ""):
-        show.news("1 email")
-        show.news("1 email")
-        show.news("2 emails")
+    with show.announce_step("Canary", ""):
+        show.report_progress("1 email")
+        show.report_progress("1 email")
+        show.report_progress("2 emails")
     assert text.getvalue().count("1 email\n") == 1
     assert "  2 emails\n" in text.getvalue()
 
@@ -87,7 +87,7 @@ def test_a_failing_step_is_not_called_done() -> None:
     show = Show(1, Console(file=text, width=100))
 
     def fail() -> None:
-        with show.step("Learning run", "five minutes"):
+        with show.announce_step("Learning run", "five minutes"):
             raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
@@ -104,17 +104,22 @@ def test_the_situation_of_a_rollout_is_its_last_step() -> None:
 @pytest.mark.parametrize(("mean", "sd"), [(0.16, 0.17), (0.65, 0.3)], ids=["the baseline", "the learned policy"])
 def test_the_demos_rollout_is_one_that_can_conclude_against(mean: float, sd: float) -> None:
     """The service refuses a rollout that cannot, by what it knows of the control."""
-    settings = settings_of(RolloutSettings, dict(LOCAL.rollout.settings), DemoSettings().rollout)
+    settings = merge_settings(RolloutSettings, dict(LOCAL.rollout.settings), DemoSettings().rollout)
     assert settings.units_a_day is not None
     traffic = Traffic(units_a_day=settings.units_a_day, reward_mean=mean, reward_sd=sd)
     window = settings.window_hours * 3600 + settings.lag_seconds
-    terms = Terms(alpha=settings.alpha, at_most_days=settings.max_wait_seconds / 86_400, window_days=window / 86_400, gain=settings.gain)
+    terms = PlanLimits(
+        alpha=settings.alpha, at_most_days=settings.max_wait_seconds / 86_400, window_days=window / 86_400, gain=settings.gain
+    )
     gates = [(step.weight, settings.gate(index)) for index, step in enumerate(settings.planned)]
-    assert plan([Ask(weight, gate.margin, gate.min_samples) for weight, gate in gates], traffic, terms).can_conclude
+    assert make_plan([StepSpec(weight, gate.margin, gate.min_samples) for weight, gate in gates], traffic, terms).can_conclude
 
 
 def test_the_emulators_own_errors_are_read_a_line_each(tmp_path: Path) -> None:
-    assert faults(tmp_path) == []
+    assert read_faults(tmp_path) == []
     trace = 'Traceback (most recent call last):\n  File "hosting.py", line 7\n    extract()\nTypeError: unexpected keyword'
     (tmp_path / "faults.log").write_text(f"2026-01-01 loading a1 failed\n{trace}\n\n2026-01-02 thread x ended\nValueError: no\n\n")
-    assert faults(tmp_path) == ["2026-01-01 loading a1 failed: TypeError: unexpected keyword", "2026-01-02 thread x ended: ValueError: no"]
+    assert read_faults(tmp_path) == [
+        "2026-01-01 loading a1 failed: TypeError: unexpected keyword",
+        "2026-01-02 thread x ended: ValueError: no",
+    ]

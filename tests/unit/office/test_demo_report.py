@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from local import demo_report
-from local.demo_evidence import RouteChange, drafts_of
+from local.demo_evidence import RouteChange, list_drafts
 from local.demo_report import Report, Story
-from local.office.agents import OFFICE, house_style, react
+from local.office.agents import OFFICE, react, write_in_house_style
 from local.office.templates import week
 from local.office.traffic import Refusal
 from rlaas.evaluation.comparison import HeldOutCase, System
-from rlaas.evaluation.report import Criteria, promotion_report
-from rlaas.rollout.plan import Ask, Terms, Traffic, plan
+from rlaas.evaluation.report import Criteria, build_promotion_report
+from rlaas.rollout.plan import PlanLimits, StepSpec, Traffic, make_plan
 from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, StepRecord
 from rlaas.rollout.trial import LookPoint, TrialState
 from rlaas.rollout.trial_evidence import TrialEvidence
@@ -37,7 +37,9 @@ def run_of(name: str, n: int, *, starts_at: float, policies: list[tuple[str, str
     for i, case in enumerate(week(hash_of(name), train, n - train)):
         policy, quality = policies[i % len(policies)]
         agent = OFFICE[i % len(OFFICE)]
-        draft = house_style(case.first_name, case.answer if quality == "right" else "We look into it.") if quality != "junk" else JUNK
+        draft = (
+            write_in_house_style(case.first_name, case.answer if quality == "right" else "We look into it.") if quality != "junk" else JUNK
+        )
         reaction = react(agent, case, draft, seed=1)
         interaction_id, output_id = f"int_{name}_{i}", f"out_{name}_{i}"
         decision = Decision(
@@ -104,7 +106,7 @@ def story() -> Story:
         **run_of("second", 30, starts_at=420, policies=[(V2, "right")], version=4),
         **run_of("bad", 40, starts_at=470, policies=[(V2, "right"), (V3, "junk")], version=5),
     }
-    drafts = drafts_of(events)
+    drafts = list_drafts(events)
     interaction_ids = [draft.interaction_id for draft in drafts if draft.week == "baseline" and draft.split == "held_out"]
     steps = tuple(
         StepRecord(
@@ -129,7 +131,9 @@ def story() -> Story:
         candidate=V2,
         requested=RolloutSettings(),
         settings=SETTINGS,
-        plan=plan([Ask(0.5, 0.0, 10)], Traffic(units_a_day=86_400), Terms(alpha=0.05, at_most_days=1, window_days=0.1, gain=0.2)),
+        plan=make_plan(
+            [StepSpec(0.5, 0.0, 10)], Traffic(units_a_day=86_400), PlanLimits(alpha=0.05, at_most_days=1, window_days=0.1, gain=0.2)
+        ),
         reward_spec=RewardSpec(),
         status="shipped",
         reason="passed every step",
@@ -161,7 +165,7 @@ def story() -> Story:
             RouteChange(START + timedelta(seconds=465), 5, "rollout:rol_2", "step 1 of 2"),
             RouteChange(START + timedelta(seconds=508.6), 6, "alarm:guard", "guard alarm"),
         ],
-        promotion=promotion_report(
+        promotion=build_promotion_report(
             [HeldOutCase(interaction_id, interaction_id, "abcdefghij", ANSWERS) for interaction_id in interaction_ids],
             {"baseline": "rlaas-local--base", "candidate": "demo--v1", "sft_only": "demo--v1--sft"},
             criteria=Criteria(),
@@ -181,7 +185,7 @@ def story() -> Story:
 
 @pytest.fixture(scope="module")
 def report(story: Story) -> Report:
-    return demo_report.figures(story, wall_seconds=571.0, step_seconds={"Baseline week": 60.0, "Learning run": 290.0})
+    return demo_report.compute_figures(story, wall_seconds=571.0, step_seconds={"Baseline week": 60.0, "Learning run": 290.0})
 
 
 def alarm_after(story: Story, seconds: float | None) -> Story:
@@ -222,19 +226,19 @@ def test_offline_send_rate_is_the_chance_that_each_threads_agent_would_use_the_d
 
 def test_rollback_time_runs_from_the_alarm_to_the_last_bad_decision(story: Story) -> None:
     """Bad decisions fall on odd seconds of the week from 470 s on; the last is at 509 s."""
-    rollback = demo_report.rollback(story)
+    rollback = demo_report.report_rollback(story)
     assert rollback["seconds"] == pytest.approx(0.6)
     assert rollback["taken_back_by"] == "alarm:guard"
     assert rollback["requests_during"] == 40
-    assert demo_report.rollback(alarm_after(story, 509.5))["seconds"] == 0.0
+    assert demo_report.report_rollback(alarm_after(story, 509.5))["seconds"] == 0.0
 
 
 def test_a_rollout_that_ended_itself_before_its_alarm_came_is_taken_back_by_the_rollout(story: Story) -> None:
     own = [*story.routes[:1], RouteChange(START + timedelta(seconds=506), 6, "rollout:rol_2", "candidate does harm")]
-    rollback = demo_report.rollback(replace(story, routes=own))
+    rollback = demo_report.report_rollback(replace(story, routes=own))
     assert rollback["taken_back_by"] == "rollout:rol_2"
     assert rollback["route_back_seconds"] == pytest.approx(-2.4)
-    assert demo_report.rollback(replace(story, routes=story.routes[:1]))["taken_back_by"] == "nobody"
+    assert demo_report.report_rollback(replace(story, routes=story.routes[:1]))["taken_back_by"] == "nobody"
 
 
 def test_evidence_is_what_it_was_when_the_rollout_ended(report: Report) -> None:
@@ -245,23 +249,25 @@ def test_evidence_is_what_it_was_when_the_rollout_ended(report: Report) -> None:
 
 
 def test_a_refused_request_or_an_interaction_without_an_answer_is_a_failed_request(story: Story) -> None:
-    assert demo_report.rollback(story)["failed_requests"] == 0
+    assert demo_report.report_rollback(story)["failed_requests"] == 0
     with_refusal = replace(story, refusals=[Refusal("v1/infer", 503, "down", "int_x")])
-    assert demo_report.rollback(with_refusal)["failed_requests"] == 1
+    assert demo_report.report_rollback(with_refusal)["failed_requests"] == 1
     events = {**story.events, "int_x": story.events["int_bad_0"]}
-    assert demo_report.rollback(replace(story, events=events))["failed_requests"] == 1
+    assert demo_report.report_rollback(replace(story, events=events))["failed_requests"] == 1
 
 
 def test_a_rollout_that_no_alarm_ended_is_an_error_that_says_so(story: Story) -> None:
     with pytest.raises(ValueError, match="guard alarm never took"):
-        demo_report.rollback(alarm_after(story, None))
+        demo_report.report_rollback(alarm_after(story, None))
     with pytest.raises(ValueError, match="saw no traffic"):
-        demo_report.rollback(replace(story, bad_policy="support-email-draft@v9"))
+        demo_report.report_rollback(replace(story, bad_policy="support-email-draft@v9"))
 
 
 def test_an_event_is_lost_when_either_store_lacks_it(story: Story) -> None:
     feedback, reward = story.events["fbk_a_bad_0"], story.events["rew_out_bad_0_1"]
-    account = demo_report.events(["a", "b", "c"], {"a": feedback, "b": feedback, "r": reward}, Counter({"a": 2, "c": 1, "x": 1, "r": 1}))
+    account = demo_report.report_events(
+        ["a", "b", "c"], {"a": feedback, "b": feedback, "r": reward}, Counter({"a": 2, "c": 1, "x": 1, "r": 1})
+    )
     assert account == {"sent": 3, "hot": 2, "lake": 2, "lost": 2, "unknown": 1, "delivered_again": 1}
 
 

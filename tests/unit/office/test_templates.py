@@ -1,6 +1,6 @@
 from itertools import islice
 
-from local.office.templates import HELD_OUT, TRAIN, cases, week
+from local.office.templates import HELD_OUT, TRAIN, iterate_cases, week
 
 
 def test_train_and_held_out_issues_share_neither_emails_nor_answers() -> None:
@@ -23,7 +23,7 @@ def test_the_same_seed_gives_the_same_mail_and_another_seed_another() -> None:
 
 
 def test_every_issue_comes_once_before_any_comes_again() -> None:
-    names = [case.issue for case in islice(cases("train", 1), 2 * len(TRAIN))]
+    names = [case.issue for case in islice(iterate_cases("train", 1), 2 * len(TRAIN))]
     assert set(names[: len(TRAIN)]) == set(names[len(TRAIN) :]) == {issue.name for issue in TRAIN}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from local.office import traffic
-from local.office.templates import cases, week
+from local.office.templates import iterate_cases, week
 from local.office.traffic import Ledger, Office
 
 
@@ -153,7 +153,7 @@ def test_endless_mail_stops_at_the_bell_with_every_case_finished(service: Servic
                 bell.set()
 
         async with Office(api_url=service.url, api_key="rlk_a_b", skill="s", desks=3, seed=1) as office:
-            answered_count = await office.work(cases("held_out", 1), week="live", stop=bell, each=each)
+            answered_count = await office.work(iterate_cases("held_out", 1), week="live", stop=bell, each=each)
             assert 6 <= answered_count <= 8
             return office.ledger
 

@@ -16,7 +16,7 @@ from rlaas.policies.guardrails.checks import InputVerdict, OutputVerdict, check_
 from rlaas.policies.guardrails.groundedness import LexicalOverlap
 from rlaas.policies.guardrails.guardrail import MAX_CHARACTERS
 from rlaas.policies.guardrails.guardrail_list import Guardrails
-from rlaas.policies.guardrails.refusal import refusal_score
+from rlaas.policies.guardrails.refusal import rate_refusal
 from rlaas.policies.json_schema import MAX_LOOKS, count_looks, count_values
 from rlaas.telemetry.events import REPORTED
 
@@ -237,7 +237,7 @@ def test_arguments_of_called_tools_leak_too() -> None:
     ],
 )
 def test_refusals_are_recognised_in_every_language(text: str) -> None:
-    assert refusal_score(text) >= 0.5
+    assert rate_refusal(text) >= 0.5
     assert check_answer(text, {"kind": "refusal"}).actions[0].action == "flag"
 
 
@@ -254,7 +254,7 @@ def test_refusals_are_recognised_in_every_language(text: str) -> None:
     ],
 )
 def test_an_answer_with_bad_news_is_no_refusal(text: str) -> None:
-    assert refusal_score(text) < 0.5
+    assert rate_refusal(text) < 0.5
 
 
 def test_a_refusal_that_the_backend_reports_counts() -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rlaas.chat import Document, Message, ToolCall
 from rlaas.errors import DependencyUnavailable
 from rlaas.policies.guardrails.checks import check_input, check_output
-from rlaas.policies.guardrails.guardrail import Stage
+from rlaas.policies.guardrails.guardrail import GuardrailStage
 from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.policies.guardrails.moderation import Judgement, Service
 
@@ -22,9 +22,9 @@ class FakeModerator:
 
     judgement: Judgement | None = None
     fails: bool = False
-    calls: list[tuple[str, list[str], Stage, str]] = field(default_factory=list)
+    calls: list[tuple[str, list[str], GuardrailStage, str]] = field(default_factory=list)
 
-    def judge(self, guardrail: Service, texts: Sequence[str], *, source: Stage, tenant_id: str) -> Judgement | None:
+    def judge(self, guardrail: Service, texts: Sequence[str], *, source: GuardrailStage, tenant_id: str) -> Judgement | None:
         self.calls.append((type(guardrail).__name__, [*texts], source, tenant_id))
         if self.fails:
             raise DependencyUnavailable("it is away")

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from benchmarks.guardrails import refusal_quality
-from rlaas.policies.guardrails.refusal import refusal_score
+from rlaas.policies.guardrails.refusal import rate_refusal
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from rlaas.policies.guardrails.refusal import refusal_score
     ],
 )
 def test_an_answer_that_declines_what_was_asked_is_a_refusal(text: str) -> None:
-    assert refusal_score(text) >= 0.5
+    assert rate_refusal(text) >= 0.5
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_an_answer_that_declines_what_was_asked_is_a_refusal(text: str) -> None:
     ],
 )
 def test_a_limit_of_the_business_or_of_others_is_no_refusal(text: str) -> None:
-    assert refusal_score(text) < 0.5
+    assert rate_refusal(text) < 0.5
 
 
 def test_the_rules_find_the_labelled_refusals_and_leave_every_draft_alone() -> None:
@@ -60,7 +60,7 @@ def test_a_long_answer_takes_no_longer_than_its_opening() -> None:
     def measure_seconds(text: str) -> float:
         start = time.process_time()
         for _ in range(20):
-            refusal_score(text)
+            rate_refusal(text)
         return time.process_time() - start
 
     opening = "I cannot and will not " * 100

@@ -6,9 +6,9 @@ from pydantic import TypeAdapter
 
 from rlaas.chat import Document, Message
 from rlaas.errors import InvalidInput
-from rlaas.policies.prompt_graph import AnyPrompt, Prompt, ShortPrompt, graph_of
+from rlaas.policies.prompt_graph import AnyPrompt, Prompt, ShortPrompt, to_graph
 from rlaas.policies.render_prompt import _SANDBOX as SANDBOX
-from rlaas.policies.render_prompt import MAX_PROMPT_BYTES, check_prompt, finished, offered_tools, render, render_before
+from rlaas.policies.render_prompt import MAX_PROMPT_BYTES, check_prompt, finish_text, list_offered_tools, render, render_before
 
 TOOL = {"function": {"name": "find_order", "description": "An order by its number", "parameters": {"type": "object"}}}
 GRAPH = {
@@ -31,7 +31,7 @@ def make_prompt(*, user: str, system: str = "") -> Prompt:
 
 
 def parse_prompt(value: object) -> Prompt:
-    return graph_of(TypeAdapter(AnyPrompt).validate_json(json.dumps(value)))
+    return to_graph(TypeAdapter(AnyPrompt).validate_json(json.dumps(value)))
 
 
 def replace_node(place: int, **fields: Any) -> Prompt:
@@ -63,8 +63,8 @@ def test_a_graph_becomes_messages_in_the_order_of_its_nodes() -> None:
     assert [message.role for message in render_before(chat, graph, {"email": ""})] == ["system", "user", "assistant", "user"]
     large = Message(role="user", content="x" * 2 * MAX_PROMPT_BYTES)
     assert render_before((large,), graph, {"email": ""})[-1] == large  # only what the policy renders is bounded
-    assert offered_tools(graph) == {"tools": [{"type": "function", **TOOL}], "tool_choice": "auto"}
-    assert finished(graph, "  It is here.\n\nUser: and mine?") == "It is here."
+    assert list_offered_tools(graph) == {"tools": [{"type": "function", **TOOL}], "tool_choice": "auto"}
+    assert finish_text(graph, "  It is here.\n\nUser: and mine?") == "It is here."
 
 
 def test_the_short_form_is_two_nodes_and_the_same_policy() -> None:
@@ -188,7 +188,7 @@ IMPOSSIBLE = {
 @pytest.mark.parametrize("template", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
 def test_a_template_that_cannot_be_rendered_or_is_too_deep_is_refused_when_it_is_registered(template: str) -> None:
     with pytest.raises(InvalidInput) as error:
-        check_prompt(graph_of(ShortPrompt(system="fine", user=template[:65_000])))
+        check_prompt(to_graph(ShortPrompt(system="fine", user=template[:65_000])))
     assert error.value.param == "prompt.user.template"
 
 
@@ -203,7 +203,7 @@ def test_a_template_that_cannot_be_rendered_or_is_too_deep_is_refused_when_it_is
     ],
 )
 def test_ordinary_templates_are_accepted_and_have_no_names_but_inputs(template: str) -> None:
-    prompt = graph_of(ShortPrompt(user=template))
+    prompt = to_graph(ShortPrompt(user=template))
     [message] = render(prompt, dict.fromkeys(check_prompt(prompt), "word"))
     assert "<" not in message.content
 

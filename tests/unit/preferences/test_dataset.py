@@ -12,14 +12,14 @@ from rlaas.preferences.dataset import (
     DatasetManifest,
     SplitFile,
     SplitShares,
-    shortfall,
+    explain_shortfall,
+    keep_within_shares,
+    select_demonstrations,
     split_pairs,
-    training_demonstrations,
-    within_shares,
 )
 from rlaas.preferences.left_out import ADVICE, DropReason
 from rlaas.preferences.pairs import Pair
-from rlaas.voices import FREE, LEAST_OF_PAIRS, most_share
+from rlaas.voices import FREE, LEAST_OF_PAIRS, bound_share
 
 
 def make_pair(number: int, thread: str, *, held_out: bool = False, unchanged: bool = False) -> Pair:
@@ -74,8 +74,8 @@ def test_a_text_sent_as_it_was_is_a_demonstration_unless_the_skills_own_policy_w
     held_out = make_pair(3, "t3", unchanged=True, held_out=True)
     others = make_pair(4, "t4", unchanged=True)
     pairs = [ours, thrown_away, held_out, others, make_pair(5, "t5")]
-    assert training_demonstrations(pairs, SplitShares(validation=0, test=0), salt="s") == [others]
-    assert training_demonstrations(pairs, SplitShares(validation=0, test=0.999), salt="s") == []
+    assert select_demonstrations(pairs, SplitShares(validation=0, test=0), salt="s") == [others]
+    assert select_demonstrations(pairs, SplitShares(validation=0, test=0.999), salt="s") == []
 
 
 def make_pairs(person: str, count: int, *, threads: int = 10**6) -> list[Pair]:
@@ -86,18 +86,18 @@ def make_pairs(person: str, count: int, *, threads: int = 10**6) -> list[Pair]:
 @given(st.lists(st.integers(1, 80), min_size=1, max_size=30))
 def test_nobody_has_more_than_their_share_of_a_dataset_and_the_order_stays(counts: list[int]) -> None:
     pairs = [pair for place, count in enumerate(counts) for pair in make_pairs(f"p{place}", count)]
-    result = within_shares(pairs)
+    result = keep_within_shares(pairs)
     people = Counter(pair.person for pair in result)
-    assert max(people.values()) <= max(FREE, most_share(len(counts), least=LEAST_OF_PAIRS) * len(result) + 1)
+    assert max(people.values()) <= max(FREE, bound_share(len(counts), least=LEAST_OF_PAIRS) * len(result) + 1)
     assert set(people) == {f"p{place}" for place in range(len(counts))}
     assert result == [pair for pair in pairs if pair in result]
 
 
 def test_one_pair_more_of_somebody_else_changes_little_and_the_same_pairs_are_kept_again() -> None:
     pairs = [pair for place in range(40) for pair in make_pairs(f"p{place}", 5)] + make_pairs("again", 500)
-    result = within_shares(pairs)
-    assert set(map(id, result)) == set(map(id, within_shares(pairs)))
-    assert len(set(result) & set(within_shares(pairs[1:]))) >= len(result) - 2
+    result = keep_within_shares(pairs)
+    assert set(map(id, result)) == set(map(id, keep_within_shares(pairs)))
+    assert len(set(result) & set(keep_within_shares(pairs[1:]))) >= len(result) - 2
     assert sum(pair.person == "again" for pair in result) == 22
 
 
@@ -107,14 +107,14 @@ def test_a_person_with_too_many_pairs_keeps_some_of_each_thread() -> None:
         + make_pairs("again", 400, threads=20)
         + make_pairs("again", 400, threads=1)
     )
-    counts = Counter(pair.thread for pair in within_shares(pairs) if pair.person == "again")
+    counts = Counter(pair.thread for pair in keep_within_shares(pairs) if pair.person == "again")
     assert len(counts) == 20
     assert max(counts.values()) == 2
 
 
 def test_a_team_of_three_loses_none_of_its_pairs() -> None:
     pairs = make_pairs("ada", 60) + make_pairs("bo", 30) + make_pairs("cy", 10)
-    assert within_shares(pairs) == pairs
+    assert keep_within_shares(pairs) == pairs
 
 
 def make_manifest(dropped: dict[DropReason, int], *, train: int, outputs: int) -> DatasetManifest:
@@ -138,16 +138,16 @@ def make_manifest(dropped: dict[DropReason, int], *, train: int, outputs: int) -
 
 
 def test_too_few_pairs_are_explained_by_the_reasons_of_dropped_outputs_and_what_would_change_them() -> None:
-    reason = shortfall(make_manifest({"no_prompt": 1200, "empty": 3}, train=2, outputs=1205)) or ""
+    reason = explain_shortfall(make_manifest({"no_prompt": 1200, "empty": 3}, train=2, outputs=1205)) or ""
     assert reason.startswith("2 training pairs of 1,205 outputs, at least 8 are needed")
     assert f"1,200 no_prompt ({ADVICE['no_prompt']}); 3 empty ({ADVICE['empty']})" in reason
-    assert "There are no outputs at all" in (shortfall(make_manifest({}, train=0, outputs=0)) or "")
-    assert shortfall(make_manifest({"empty": 3}, train=8, outputs=11)) is None
+    assert "There are no outputs at all" in (explain_shortfall(make_manifest({}, train=0, outputs=0)) or "")
+    assert explain_shortfall(make_manifest({"empty": 3}, train=8, outputs=11)) is None
 
 
 def test_too_few_pairs_for_every_reason_at_once_still_count_each_in_a_thousand_characters() -> None:
     dropped = {reason: 10**9 + n for n, reason in enumerate(ADVICE)}
-    text = shortfall(make_manifest(dropped, train=0, outputs=10**11)) or ""
+    text = explain_shortfall(make_manifest(dropped, train=0, outputs=10**11)) or ""
     assert len(text) <= 1000
     assert all(f"{count:,} {reason}" in text for reason, count in dropped.items())
     assert ADVICE["blocked"] in text  # the most frequent is explained

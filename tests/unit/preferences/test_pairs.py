@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rlaas.chat import CalledFunction, Message, ToolCall
-from rlaas.preferences.dataset import trl_row
+from rlaas.preferences.dataset import build_trl_row
 from rlaas.preferences.pairs import HELD_OUT_TAG, PairSet, build_pairs
 from rlaas.telemetry.events import AnyEvent, EventType, FeedbackSubmitted, InteractionCreated, OutputProduced
 from rlaas.telemetry.store import StoredEvent
@@ -211,7 +211,7 @@ def make_tool_exchange(name: str, call_id: str, arguments: str, tools: bool = Tr
 
 def test_a_prompt_keeps_its_tool_calls_their_results_and_the_tools_offered() -> None:
     (pair,) = build_pairs(make_tool_exchange("a", "call_1", '{"order": 7}')).pairs
-    row = trl_row(pair)
+    row = build_trl_row(pair)
     assert row["prompt"] == [
         {"role": "user", "content": "Where is my order?"},
         {

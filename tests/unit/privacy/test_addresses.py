@@ -40,7 +40,7 @@ BY_DEFAULT = Scrubber(PrivacySettings(), salt=b"pinch")
     ],
 )
 def test_an_address_is_masked_to_its_end(address: str) -> None:
-    [clean] = BY_DEFAULT.texts([f"It goes to {address}."])
+    [clean] = BY_DEFAULT.scrub([f"It goes to {address}."])
     assert clean.removesuffix(".") == "It goes to <STREET_ADDRESS>"
 
 
@@ -53,7 +53,7 @@ def test_an_address_is_masked_to_its_end(address: str) -> None:
     ],
 )
 def test_words_before_it_give_a_street_away(text: str, clean: str) -> None:
-    assert BY_DEFAULT.texts([text]) == [clean]
+    assert BY_DEFAULT.scrub([text]) == [clean]
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_words_before_it_give_a_street_away(text: str, clean: str) -> None:
     ],
 )
 def test_what_only_resembles_an_address_stays(text: str) -> None:
-    assert BY_DEFAULT.texts([text]) == [text]
+    assert BY_DEFAULT.scrub([text]) == [text]
 
 
 def test_a_signature_after_an_address_stays() -> None:
-    [clean] = BY_DEFAULT.texts(["Send it to 12 Main Street\nThanks\nAda"])
+    [clean] = BY_DEFAULT.scrub(["Send it to 12 Main Street\nThanks\nAda"])
     assert clean == "Send it to <STREET_ADDRESS>\nThanks\nAda"

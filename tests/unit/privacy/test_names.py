@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaas.privacy.names import Lexicon, Name, cued_names, cued_places, in_mid_sentence, is_full_name, mentions, trimmed, uncapitalised
+from rlaas.privacy.names import (
+    Lexicon,
+    Name,
+    find_cued_names,
+    find_cued_places,
+    find_mentions,
+    find_uncapitalised_names,
+    is_full_name,
+    is_in_mid_sentence,
+    trim_name,
+)
 
 ENGLISH = Lexicon(
     others=frozenset("be send call fast great will ship shipped mark the is was here sign single on export".split()),  # noqa: SIM905
@@ -13,7 +23,7 @@ ENGLISH = Lexicon(
 
 
 def find_people(*texts: str) -> list[list[str]]:
-    names_by_text = mentions(texts, [list(cued_names(text, ENGLISH)) for text in texts], ENGLISH)
+    names_by_text = find_mentions(texts, [list(find_cued_names(text, ENGLISH)) for text in texts], ENGLISH)
     return [[text[name.start : name.end] for name in names] for text, names in zip(texts, names_by_text, strict=True)]
 
 
@@ -88,7 +98,7 @@ def test_a_first_name_takes_its_unknown_last_name_along() -> None:
     ],
 )
 def test_only_the_part_of_a_text_that_is_a_name_counts(text: str, name: str | None) -> None:
-    result = trimmed(text, 0, len(text))
+    result = trim_name(text, 0, len(text))
     assert (result and text[result.start : result.end]) == name
 
 
@@ -104,7 +114,7 @@ def test_only_the_part_of_a_text_that_is_a_name_counts(text: str, name: str | No
     ],
 )
 def test_in_a_text_without_capitals_unknown_words_are_names(text: str, names: list[str]) -> None:
-    result = uncapitalised(text, 0, len(text), Lexicon(others=ENGLISH.others | {"to"}, nouns=ENGLISH.nouns))
+    result = find_uncapitalised_names(text, 0, len(text), Lexicon(others=ENGLISH.others | {"to"}, nouns=ENGLISH.nouns))
     assert [text[name.start : name.end] for name in result] == names
 
 
@@ -112,8 +122,8 @@ def test_in_a_text_without_capitals_unknown_words_are_names(text: str, names: li
     ("before", "expected"), [("she named him ", True), ("from Mali, but ", True), ("Thanks. ", False), ("", False), ("I ", False)]
 )
 def test_a_capital_counts_after_a_word_in_lower_case(before: str, expected: bool) -> None:
-    assert in_mid_sentence(f"{before}Mark", len(before), len(before) + 4) == expected
-    assert not in_mid_sentence(f"{before}Mark Order", len(before), len(before) + 4)
+    assert is_in_mid_sentence(f"{before}Mark", len(before), len(before) + 4) == expected
+    assert not is_in_mid_sentence(f"{before}Mark Order", len(before), len(before) + 4)
 
 
 @pytest.mark.parametrize(
@@ -125,12 +135,12 @@ def test_a_full_name_is_neither_an_institution_nor_words_of_the_language(text: s
 
 def test_places_are_found_by_the_words_before_them() -> None:
     text = "I live in Zabrze. We moved to São Tomé.\nCity: Kisumu\nLook in Settings."
-    assert [text[place.start : place.end] for place in cued_places(text, ENGLISH)] == ["Zabrze", "São Tomé", "Kisumu"]
+    assert [text[place.start : place.end] for place in find_cued_places(text, ENGLISH)] == ["Zabrze", "São Tomé", "Kisumu"]
 
 
 @given(st.lists(st.text(alphabet=st.sampled_from("AaÉé. ,:\n'-@>0(") | st.characters(), max_size=80), max_size=4))
 def test_names_lie_within_their_texts_in_order_and_do_not_overlap(texts: list[str]) -> None:
-    names_by_text = mentions(texts, [list(cued_names(text, ENGLISH)) for text in texts], ENGLISH)
+    names_by_text = find_mentions(texts, [list(find_cued_names(text, ENGLISH)) for text in texts], ENGLISH)
     for text, names in zip(texts, names_by_text, strict=True):
         ends = [Name(0, 0), *names]
         assert all(before.end <= name.start < name.end <= len(text) for before, name in zip(ends, names, strict=False))

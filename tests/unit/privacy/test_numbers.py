@@ -11,7 +11,7 @@ BY_DEFAULT = Scrubber(PrivacySettings(), salt=b"pinch")
 
 
 def clean(text: str) -> str:
-    return BY_DEFAULT.texts([text])[0]
+    return BY_DEFAULT.scrub([text])[0]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_phone_number_is_masked_where_words_or_its_grouping_give_it_away(text:
 )
 def test_other_numbers_near_such_words_stay(text: str) -> None:
     scrubber = Scrubber(PrivacySettings(actions={"IP_ADDRESS": "keep"}), salt=b"pinch")
-    assert scrubber.texts([text]) == [text]
+    assert scrubber.scrub([text]) == [text]
 
 
 def test_the_number_of_a_card_is_no_phone_number() -> None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from rlaas.chat import Message, ToolCall
 from rlaas.policies.guardrails.checks import check_input, check_output
 from rlaas.policies.guardrails.guardrail_list import Guardrails
-from rlaas.privacy.reading import read
+from rlaas.privacy.reading import read_text
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings
 from rlaas.telemetry.events import InteractionCreated
-from rlaas.telemetry.scrubbing import scrubbed
+from rlaas.telemetry.scrubbing import scrub_events
 
 SCRUBBER = Scrubber(PrivacySettings(), salt=b"s" * 32)
 CARD = "4111111111111111"
@@ -23,7 +23,7 @@ MAIL = "ada@shop.example"
 
 
 def clean(text: str) -> str:
-    return SCRUBBER.texts([text])[0]
+    return SCRUBBER.scrub([text])[0]
 
 
 def make_call(arguments: str) -> ToolCall:
@@ -69,7 +69,7 @@ def test_json_within_the_strings_of_json_stays_json_as_well() -> None:
 @pytest.mark.parametrize(("action", "card"), [("drop", ""), ("hash", r"<CREDIT_CARD:[0-9a-f]{16}>"), ("keep", CARD)])
 def test_every_action_leaves_json(action: str, card: str) -> None:
     scrubber = Scrubber(PrivacySettings.model_validate({"actions": {"CREDIT_CARD": action}}), salt=b"s" * 32)
-    (text,) = scrubber.texts([f'{{"card": {CARD}, "same": "4111 1111 1111 1111"}}'])
+    (text,) = scrubber.scrub([f'{{"card": {CARD}, "same": "4111 1111 1111 1111"}}'])
     result = json.loads(text)
     assert re.fullmatch(card, str(result["card"]))
     if action == "hash":
@@ -113,7 +113,7 @@ def test_metadata_keeps_its_shape_and_loses_personal_numbers() -> None:
         "ssn": "457555462",
     }
     event = InteractionCreated.model_validate({"interaction_id": "i1", "skill": "reply", "inputs": {"q": "hi"}, "metadata": metadata})
-    (stored,) = scrubbed([event], SCRUBBER)
+    (stored,) = scrub_events([event], SCRUBBER)
     assert stored.metadata == {
         "card": "<CREDIT_CARD>",
         "<EMAIL_ADDRESS>": 1,
@@ -167,16 +167,16 @@ def test_any_json_keeps_its_shape_and_no_card(value: Any, ascii_only: bool, hide
     masked_text = clean(text)
     result = json.loads(masked_text)
     assert read_shape(result) == read_shape(json.loads(text))
-    assert not any(card in read(masked_text).text for card in (CARD, "5555555555554444", "378282246310005"))
+    assert not any(card in read_text(masked_text).text for card in (CARD, "5555555555554444", "378282246310005"))
 
 
 def test_work_grows_no_faster_than_the_text() -> None:
     for unit in ('["', '{"a":"\\"', f'{{"card": {CARD}}},', '\\"', "[" * 50, '"\\u0034'):
         text = (unit * 60_000)[:250_000]
-        assert read(text).text
+        assert read_text(text).text
     nested = "x"
     while len(nested) < 200_000:
         nested = json.dumps([nested, CARD])
-    assert CARD not in read(clean(nested)).text
+    assert CARD not in read_text(clean(nested)).text
     many = json.dumps({f"k{number}": f"{MAIL} {number}" for number in range(8_000)})
     assert MAIL not in clean(many)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaas.ids import derived_id
+from rlaas.ids import derive_id
 from rlaas.rewards.follow_up import FollowUp
-from rlaas.rewards.reward import latest_rewards, reward_of
-from rlaas.rewards.standing import Standing, arrivals_of
+from rlaas.rewards.reward import compute_reward, select_latest_rewards
+from rlaas.rewards.standing import Standing, collect_arrivals
 from rlaas.routing.assign import Decision, assign
 from rlaas.skills.skill import RewardSpec
 from rlaas.telemetry.events import FeedbackSubmitted, OutputProduced, RewardComputed
@@ -67,7 +67,7 @@ def action(value: str, name: str = "f2", *, output_id: str | None = "o1", minute
 def test_the_reward_is_the_weighted_mean_of_its_components(
     feedback: list[StoredEvent], components: dict[str, float], reward: float
 ) -> None:
-    result = reward_of(output(), feedback, HALVES, n=len(feedback))
+    result = compute_reward(output(), feedback, HALVES, n=len(feedback))
     assert result is not None
     assert result.components == components
     assert result.reward == pytest.approx(reward)
@@ -75,7 +75,7 @@ def test_the_reward_is_the_weighted_mean_of_its_components(
 
 
 def test_a_reward_says_where_it_came_from() -> None:
-    reward = reward_of(output(), [action("sent"), edit("abcd")], HALVES, n=2)
+    reward = compute_reward(output(), [action("sent"), edit("abcd")], HALVES, n=2)
     assert reward is not None
     assert (reward.policy_id, reward.arm, reward.propensity, reward.route_version) == (f"{SKILL}@v2", f"{SKILL}@v2", 1.0, 7)
     assert (reward.rollout_id, reward.thread_id, reward.user_id, reward.event_ids) == ("rol_1", "t1", "u1", ("f1", "f2"))
@@ -83,14 +83,14 @@ def test_a_reward_says_where_it_came_from() -> None:
 
 def test_weights_of_zero_leave_a_component_out() -> None:
     only_sent = RewardSpec(edit_similarity=0, sent=2)
-    assert reward_of(output(), [edit("xxxx")], only_sent, n=1) is None
-    reward = reward_of(output(), [edit("xxxx"), action("sent")], only_sent, n=2)
+    assert compute_reward(output(), [edit("xxxx")], only_sent, n=1) is None
+    reward = compute_reward(output(), [edit("xxxx"), action("sent")], only_sent, n=2)
     assert reward is not None
     assert reward.reward == 1.0
 
 
 def follow_up(store: MemoryEventStore, *events: StoredEvent) -> list[RewardComputed]:
-    return FollowUp(store, SPECS.reward_spec, clock)(arrivals_of(events))
+    return FollowUp(store, SPECS.get_reward_spec, clock)(collect_arrivals(events))
 
 
 def follow(store: MemoryEventStore, *events: StoredEvent) -> list[RewardComputed | None]:
@@ -107,7 +107,7 @@ def follow(store: MemoryEventStore, *events: StoredEvent) -> list[RewardComputed
 
 def rewards_in(store: MemoryEventStore) -> dict[str, RewardComputed]:
     events = [event.event() for event in store.events.values()]
-    return latest_rewards(event for event in events if isinstance(event, RewardComputed))
+    return select_latest_rewards(event for event in events if isinstance(event, RewardComputed))
 
 
 def test_each_feedback_brings_the_reward_up_to_date() -> None:
@@ -150,9 +150,9 @@ def test_a_stream_that_delivers_twice_changes_nothing() -> None:
 
 
 def test_an_output_id_of_full_length_still_has_a_valid_reward_id() -> None:
-    reward = reward_of(output("o" * 64), [action("sent", output_id="o" * 64)], HALVES, n=1)
+    reward = compute_reward(output("o" * 64), [action("sent", output_id="o" * 64)], HALVES, n=1)
     assert reward is not None
-    assert reward.reward_id == derived_id("rew", "o" * 64, "1")
+    assert reward.reward_id == derive_id("rew", "o" * 64, "1")
 
 
 def together(store: MemoryEventStore, *events: StoredEvent) -> list[RewardComputed]:
@@ -180,7 +180,7 @@ class Reads(MemoryEventStore):
         self.texts += len(events)
         return events
 
-    def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+    def read_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
         raise AssertionError("reads all of an interaction")
 
 
@@ -274,7 +274,7 @@ def test_a_writer_that_dies_before_its_reward_leaves_it_to_the_next_delivery() -
     store = MemoryEventStore()
     follow(store, output())
     store.put_new(edit("abxx"))
-    store.put_standing(TENANT, "i1", "o1", Standing().after(arrivals_of([edit("abxx")]).said["o1"]), before=0)
+    store.put_standing(TENANT, "i1", "o1", Standing().after(collect_arrivals([edit("abxx")]).said["o1"]), before=0)
     [reward] = follow(store, edit("abxx"))
     assert reward is not None
     assert reward.n == 1
@@ -287,7 +287,7 @@ def test_an_output_with_rewards_from_before_standings_goes_on_from_these() -> No
     for event in (output(), *feedback):
         store.put_new(event)
     for n in range(1, len(feedback) + 1):
-        old = reward_of(output(), feedback[:n], HALVES, n=n)
+        old = compute_reward(output(), feedback[:n], HALVES, n=n)
         assert old is not None
         store.put_new(prepare(old, TENANT, received_at=NOW))
     follow(store, action("sent", "f3", minutes=5))
@@ -296,9 +296,9 @@ def test_an_output_with_rewards_from_before_standings_goes_on_from_these() -> No
 
 
 def test_texts_too_long_to_compare_as_a_whole_say_so() -> None:
-    reward = reward_of(output(text="ab" * 10_000), [edit("ba" * 10_000 + "c")], HALVES, n=1)
+    reward = compute_reward(output(text="ab" * 10_000), [edit("ba" * 10_000 + "c")], HALVES, n=1)
     assert reward is not None
     assert reward.edit_measure == "pieces"
-    short = reward_of(output(), [edit("abxx")], HALVES, n=1)
+    short = compute_reward(output(), [edit("abxx")], HALVES, n=1)
     assert short is not None
     assert short.edit_measure is None

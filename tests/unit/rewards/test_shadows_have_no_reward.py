@@ -5,8 +5,8 @@ from datetime import timedelta
 from rlaas.chat import Message
 from rlaas.preferences.pairs import build_pairs
 from rlaas.rewards.follow_up import FollowUp
-from rlaas.rewards.standing import arrivals_of
-from rlaas.routing.assign import assign, shadow_decision
+from rlaas.rewards.standing import collect_arrivals
+from rlaas.routing.assign import assign, make_shadow_decision
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, OutputProduced, RewardComputed
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
@@ -17,7 +17,7 @@ SERVED = assign(route(), "t1", decision_id="dec_1", decided_at=NOW)
 
 
 def output(name: str, *, shadow: bool) -> OutputProduced:
-    decision = shadow_decision(SERVED, f"{SKILL}@v2") if shadow else SERVED
+    decision = make_shadow_decision(SERVED, f"{SKILL}@v2") if shadow else SERVED
     messages = (Message(role="user", content="where is it?"),)
     text = "Your parcel is on its way."
     return OutputProduced(output_id=name, interaction_id="i1", skill=SKILL, text=text, decision=decision, messages=messages)
@@ -30,7 +30,7 @@ def store_event(store: MemoryEventStore, event: AnyEvent, *, after: int) -> Stor
 
 
 def follow_up(store: MemoryEventStore, event: StoredEvent) -> list[RewardComputed]:
-    return FollowUp(store, furnished().reward_spec, clock)(arrivals_of([event]))
+    return FollowUp(store, furnished().get_reward_spec, clock)(collect_arrivals([event]))
 
 
 def test_feedback_about_the_interaction_is_about_the_answer_that_was_seen_though_the_shadows_came_later() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
 from rlaas.rewards import similarity
-from rlaas.rewards.similarity import compare, edit_similarity
+from rlaas.rewards.similarity import compare_texts, compute_edit_similarity
 
 WORDS = 3_000
 FREQUENCIES = list(accumulate(1 / (rank + 1) for rank in range(WORDS)))
@@ -25,9 +25,9 @@ def exact(draft: str, final: str) -> float:
 @given(st.text(max_size=30), st.text(max_size=30))
 @example("", "")
 def test_similarity_is_symmetric_within_bounds_and_one_only_for_equal_texts(draft: str, final: str) -> None:
-    value = edit_similarity(draft, final)
+    value = compute_edit_similarity(draft, final)
     assert 0 <= value <= 1
-    assert value == edit_similarity(final, draft)
+    assert value == compute_edit_similarity(final, draft)
     assert (value == 1) == (draft == final)
     assert value == pytest.approx(exact(draft, final) if draft or final else 1)
 
@@ -75,7 +75,7 @@ def test_long_edited_texts_are_at_most_a_little_less_alike_than_exactly(kind: st
         writer = Writer(seed)
         sentences = writer.text(40_000)
         draft, final = " ".join(sentences), writer.edited(sentences, kind, share)
-        actual, truth = compare(draft, final), exact(draft, final)
+        actual, truth = compare_texts(draft, final), exact(draft, final)
         measures.add(actual.measure)
         assert truth - 0.06 <= actual.value <= truth + 1e-9, (share, actual, truth)
     assert "pieces" in measures or kind in ("cut", "add")  # what both begin and end with leaves too little for pieces
@@ -85,22 +85,22 @@ def test_texts_with_nothing_in_common_are_not_cut_apart_by_a_chance_likeness() -
     one, other = (" ".join(Writer(seed).text(20_000)) for seed in (1, 2))
     phrase = Writer(3).sentence()
     draft, final = phrase + one + phrase[:5], other + phrase
-    assert compare(draft, final).value == pytest.approx(exact(draft, final), abs=0.06)
+    assert compare_texts(draft, final).value == pytest.approx(exact(draft, final), abs=0.06)
 
 
 @pytest.mark.parametrize(("draft", "final"), [("a " * 60_000, "b " * 60_000), ("x" * 250_000, ""), ("税" * 90_000, "金" * 90_000)])
 def test_hostile_texts_stay_within_bounds(draft: str, final: str) -> None:
-    actual = compare(draft, final)
+    actual = compare_texts(draft, final)
     assert 0 <= actual.value <= 0.5
-    assert actual == compare(final, draft)
+    assert actual == compare_texts(final, draft)
 
 
 def test_equal_texts_are_equal_however_long_and_one_letter_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     text = " ".join(Writer(4).text(60_000))
-    assert compare(text, text).value == 1
-    assert compare(text, text[:30_000] + "#" + text[30_001:]).value == pytest.approx(1 - 1 / len(text))
+    assert compare_texts(text, text).value == 1
+    assert compare_texts(text, text[:30_000] + "#" + text[30_001:]).value == pytest.approx(1 - 1 / len(text))
     monkeypatch.setattr(similarity, "MOST_CELLS", 0)
-    assert compare(text, text + "#") == similarity.Similarity(1 - 1 / (len(text) + 1), "characters")  # only an insertion is left
+    assert compare_texts(text, text + "#") == similarity.Similarity(1 - 1 / (len(text) + 1), "characters")  # only an insertion is left
 
 
 def test_no_comparison_looks_at_more_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,5 +116,5 @@ def test_no_comparison_looks_at_more_than_its_bound(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(similarity.Levenshtein, "distance", count_cells)
     for draft, final in (("ab" * 125_000, "ba" * 125_000 + "c"), ("a" + "xy" * 8_192, "yx" * 8_192 + "b"), ("q" * 250_000, "z" * 250_000)):
         cells.clear()
-        compare(draft, final)
+        compare_texts(draft, final)
         assert sum(cells) <= max(similarity.MOST_CELLS, 2 * 2_048 * (len(draft) + len(final)))

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from rlaas.errors import Conflict, InvalidInput, NotFound
-from rlaas.experiments.sequential import Outcome
+from rlaas.experiments.sequential import StepOutcome
 from rlaas.rollout.conduct import Conductor, take_back
 from rlaas.rollout.steps import RolloutSettings, RolloutStep
 from rlaas.skills.skill import RewardSpec, Skill
@@ -39,7 +39,7 @@ def test_a_better_candidate_passes_both_steps_and_is_the_control(world: World) -
     for index in (0, 1):
         assert conductor.set_weight(index) == "running"
         traffic(world, 200, candidate=0.95)
-        assert conductor.analyse(index)[0] is Outcome.ADVANCE
+        assert conductor.analyse(index)[0] is StepOutcome.ADVANCE
     assert conductor.promote() == "shipped"
     rollout = conductor.finish()
     assert (rollout.status, [(step.weight, step.outcome) for step in rollout.steps]) == (
@@ -55,10 +55,10 @@ def test_a_better_candidate_passes_both_steps_and_is_the_control(world: World) -
 def test_a_worse_candidate_goes_back_by_the_look_when_its_alarm_is_lost(world: World) -> None:
     conductor = world.begun()
     traffic(world, 200, candidate=0.05)
-    assert conductor.analyse(0)[0] is Outcome.CONTINUE  # the alarm has the first word
-    assert conductor.rollout().steps[0].harm >= 20
+    assert conductor.analyse(0)[0] is StepOutcome.CONTINUE  # the alarm has the first word
+    assert conductor.read_rollout().steps[0].harm >= 20
     world.later(61)
-    assert conductor.analyse(0)[0] is Outcome.ROLLBACK
+    assert conductor.analyse(0)[0] is StepOutcome.ROLLBACK
     assert conductor.roll_back() == "rolled_back"
     rollout = conductor.finish()
     assert (rollout.status, rollout.rolled_back_at) == ("rolled_back", world.now)
@@ -70,9 +70,9 @@ def test_a_worse_candidate_goes_back_by_the_look_when_its_alarm_is_lost(world: W
 def test_an_undecided_candidate_goes_back_when_its_time_is_up(world: World) -> None:
     conductor = world.begun(SETTINGS.model_copy(update={"max_wait_seconds": 3_600}))
     traffic(world, 100, candidate=0.45)
-    assert conductor.analyse(0)[0] is Outcome.CONTINUE
+    assert conductor.analyse(0)[0] is StepOutcome.CONTINUE
     world.later(3_600)
-    assert conductor.analyse(0)[0] is Outcome.INCONCLUSIVE
+    assert conductor.analyse(0)[0] is StepOutcome.INCONCLUSIVE
     assert conductor.roll_back() == "inconclusive"
     rollout = conductor.finish()
     assert rollout.status == "inconclusive"
@@ -112,7 +112,7 @@ def test_a_plan_that_cannot_conclude_is_refused_with_what_would() -> None:
     assert dry.plan is not None
     assert not dry.plan.can_conclude
     with pytest.raises(NotFound):
-        world.conductor().rollout()
+        world.conductor().read_rollout()
 
 
 def test_without_traffic_nothing_is_begun_unless_somebody_says_how_much_is_to_come() -> None:
@@ -144,9 +144,9 @@ def test_an_arm_that_always_fails_is_taken_back_and_the_reason_says_so(world: Wo
         else:
             world.acted(world.answers(name, decision), "sent")
     world.later(30)
-    assert conductor.analyse(0)[0] is Outcome.CONTINUE
+    assert conductor.analyse(0)[0] is StepOutcome.CONTINUE
     world.later(61)
-    assert conductor.analyse(0)[0] is Outcome.ROLLBACK
+    assert conductor.analyse(0)[0] is StepOutcome.ROLLBACK
     conductor.roll_back()
     rollout = conductor.finish()
     assert rollout.status == "rolled_back"
@@ -159,7 +159,7 @@ def test_outcomes_that_stop_coming_end_inconclusive_and_the_reason_says_so(world
         world.later(1)
         world.served()
     world.later(3_600)
-    assert conductor.analyse(0)[0] is Outcome.INCONCLUSIVE
+    assert conductor.analyse(0)[0] is StepOutcome.INCONCLUSIVE
     conductor.roll_back()
     rollout = conductor.finish()
     assert (rollout.status, rollout.steps[0].missing_candidate, rollout.steps[0].missing_control) == ("inconclusive", 1.0, 1.0)
@@ -169,7 +169,7 @@ def test_outcomes_that_stop_coming_end_inconclusive_and_the_reason_says_so(world
 def test_without_traffic_a_rollout_ends_inconclusive_and_the_reason_says_so(world: World) -> None:
     conductor = world.begun(SETTINGS.model_copy(update={"max_wait_seconds": 3_600}))
     world.later(3_600)
-    assert conductor.analyse(0)[0] is Outcome.INCONCLUSIVE
+    assert conductor.analyse(0)[0] is StepOutcome.INCONCLUSIVE
     conductor.roll_back()
     assert "No decision of this rollout was settled: no traffic came" in conductor.finish().reason
 
@@ -178,7 +178,7 @@ def test_rewards_that_are_all_equal_end_inconclusive(world: World) -> None:
     conductor = world.begun(SETTINGS.model_copy(update={"max_wait_seconds": 3_600, "steps": (RolloutStep(weight=0.5),)}))
     traffic(world, 100, candidate=1.0, control=1.0)
     world.later(3_600)
-    assert conductor.analyse(0)[0] is Outcome.INCONCLUSIVE
+    assert conductor.analyse(0)[0] is StepOutcome.INCONCLUSIVE
     conductor.roll_back()
     assert conductor.finish().reason.endswith("At the difference that was seen no amount of traffic would be enough")
 
@@ -187,9 +187,9 @@ def test_a_thousandth_of_the_traffic_harms_nothing_and_ends_inconclusive(world: 
     tiny = SETTINGS.model_copy(update={"max_wait_seconds": 3_600, "steps": (RolloutStep(weight=0.001),), "units_a_day": 1e9})
     conductor = world.begun(tiny)
     traffic(world, 300, candidate=0.5)
-    assert conductor.analyse(0)[0] is Outcome.CONTINUE
+    assert conductor.analyse(0)[0] is StepOutcome.CONTINUE
     world.later(3_600)
-    assert conductor.analyse(0)[0] is Outcome.INCONCLUSIVE
+    assert conductor.analyse(0)[0] is StepOutcome.INCONCLUSIVE
 
 
 def test_a_reward_spec_that_changes_meanwhile_changes_nothing_for_the_rollout(world: World) -> None:
@@ -198,8 +198,8 @@ def test_a_reward_spec_that_changes_meanwhile_changes_nothing_for_the_rollout(wo
     changed = skill.record.model_copy(update={"reward": RewardSpec(edit_similarity=1.0, sent=0.0)})
     world.registry.replace(TENANT, skill_key(SKILL), changed, expected_version=skill.version, change=CHANGE)
     traffic(world, 200, candidate=0.95)
-    assert conductor.analyse(0)[0] is Outcome.ADVANCE
-    assert conductor.rollout().reward_spec == RewardSpec()
+    assert conductor.analyse(0)[0] is StepOutcome.ADVANCE
+    assert conductor.read_rollout().reward_spec == RewardSpec()
 
 
 def test_what_a_trial_has_seen_can_be_made_again_from_the_events(world: World) -> None:
@@ -227,7 +227,7 @@ def test_another_change_of_the_route_supersedes_the_rollout_and_stands(world: Wo
     world.registry.write_route(manual, expected_version=route.version)
     answers: dict[str, object] = {
         "before its first weight": conductor.set_weight(0),
-        "between its steps": conductor.analyse(0)[0] if conductor.rollout().steps else "superseded",
+        "between its steps": conductor.analyse(0)[0] if conductor.read_rollout().steps else "superseded",
         "before the promotion": conductor.promote(),
     }
     assert answers[moment] == "superseded"
@@ -251,10 +251,10 @@ def test_the_guard_takes_the_route_back_in_one_write_and_the_rollout_says_so(wor
 def test_the_guards_record_may_come_after_the_rollout_was_closed(world: World) -> None:
     conductor = world.begun()
     change = Change(actor="alarm:guard", reason="guard alarm: too low", at=world.now)
-    world.registry.rollback(TENANT, SKILL, change, rollout_id="rol_1")
+    world.registry.roll_back(TENANT, SKILL, change, rollout_id="rol_1")
     assert conductor.finish().status == "rolled_back"
     take_back(world.registry, tenant_id=TENANT, skill=SKILL, change=change, rollout_id="rol_1", alarm_at=world.now)
-    assert conductor.rollout().alarm_at == world.now
+    assert conductor.read_rollout().alarm_at == world.now
 
 
 def test_an_alarm_that_comes_twice_changes_nothing_the_second_time(world: World) -> None:
@@ -289,7 +289,7 @@ def test_an_alarm_of_an_older_rollout_does_not_touch_the_next_ones_route(world: 
         )
     conductor.abort("stopped again")
     assert world.guards.guards[TENANT, SKILL].rollout_id == "rol_2"
-    assert later.analyse(0)[0] is Outcome.CONTINUE
+    assert later.analyse(0)[0] is StepOutcome.CONTINUE
 
 
 def test_an_operators_rollback_works_after_the_promotion_too(world: World) -> None:
@@ -325,7 +325,7 @@ def test_an_abort_of_what_was_never_recorded_does_nothing(world: World) -> None:
 def test_every_step_may_be_repeated(world: World) -> None:
     world.history()
     world.request()
-    assert world.request() == world.conductor().rollout()
+    assert world.request() == world.conductor().read_rollout()
     conductor = world.conductor()
     assert conductor.begin() == conductor.begin()
     for index in (0, 1):
@@ -337,7 +337,7 @@ def test_every_step_may_be_repeated(world: World) -> None:
         assert conductor.analyse(index)[0] == conductor.analyse(index)[0]
     assert [conductor.promote(), conductor.promote()] == ["shipped", "shipped"]
     assert conductor.finish() == conductor.finish()
-    assert len(conductor.rollout().steps) == 3
+    assert len(conductor.read_rollout().steps) == 3
 
 
 def test_a_lost_race_for_the_route_is_looked_at_again_and_lost_for_good(world: World) -> None:
@@ -377,7 +377,7 @@ def test_what_cannot_be_rolled_out_is_refused_before_anything_is_recorded(world:
     with pytest.raises(InvalidInput, match="the control already"):
         world.request(candidate=OLD)
     with pytest.raises(NotFound):
-        world.conductor().rollout()
+        world.conductor().read_rollout()
 
 
 def test_a_skill_has_one_rollout_at_a_time(world: World) -> None:

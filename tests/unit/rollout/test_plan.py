@@ -7,18 +7,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rlaas.experiments.sequential import SequentialTest, SettledUnit
-from rlaas.rollout.plan import Ask, Terms, Traffic, estimate_traffic, estimate_units, plan, planned_steps
+from rlaas.rollout.plan import PlanLimits, StepSpec, Traffic, estimate_traffic, estimate_units, make_plan, plan_steps
 from rlaas.telemetry.events import RewardComputed
 
-TERMS = Terms(alpha=0.05, at_most_days=14, window_days=1, gain=0.2)
+TERMS = PlanLimits(alpha=0.05, at_most_days=14, window_days=1, gain=0.2)
 
 
 def traffic(units_a_day: float, *, mean: float = 0.6, sd: float = 0.49) -> Traffic:
     return Traffic(units_a_day=units_a_day, reward_mean=mean, reward_sd=sd, unsent=0.4, sampled=100)
 
 
-def steps(units_a_day: float) -> tuple[Ask, ...]:
-    return planned_steps(traffic(units_a_day), TERMS, last_margin=0.0, min_samples=20)
+def steps(units_a_day: float) -> tuple[StepSpec, ...]:
+    return plan_steps(traffic(units_a_day), TERMS, last_margin=0.0, min_samples=20)
 
 
 @pytest.mark.parametrize(("units_a_day", "first"), [(5_000, 0.05), (1_000, 0.1), (200, 0.25)])
@@ -29,7 +29,7 @@ def test_the_first_step_is_as_cautious_as_the_traffic_bears_and_the_last_decides
 
 
 def test_a_plan_tells_how_long_it_takes_and_what_it_can_find() -> None:
-    result = plan(steps(1_000), traffic(1_000), TERMS)
+    result = make_plan(steps(1_000), traffic(1_000), TERMS)
     assert result.can_conclude
     assert result.days is not None
     assert 2 < result.days < 5
@@ -42,7 +42,7 @@ def test_a_plan_tells_how_long_it_takes_and_what_it_can_find() -> None:
 
 
 def test_a_plan_that_cannot_conclude_says_what_would() -> None:
-    result = plan(steps(5), traffic(5), TERMS)
+    result = make_plan(steps(5), traffic(5), TERMS)
     assert not result.can_conclude
     assert "too seldom; it would take one of: " in result.advice
     assert "days (max_wait_seconds)" in result.advice
@@ -50,7 +50,7 @@ def test_a_plan_that_cannot_conclude_says_what_would() -> None:
 
 
 def test_without_traffic_there_is_nothing_to_plan_from() -> None:
-    result = plan(steps(0), traffic(0), TERMS)
+    result = make_plan(steps(0), traffic(0), TERMS)
     assert not result.can_conclude
     assert result.advice.startswith("the control has no rewarded traffic to plan from")
     assert (result.days, result.steps[0].days) == (None, None)
@@ -58,25 +58,25 @@ def test_without_traffic_there_is_nothing_to_plan_from() -> None:
 
 
 def test_a_gain_that_no_traffic_would_show_has_no_end_and_is_refused_in_words() -> None:
-    result = plan([Ask(0.5, 0.0, 20)], traffic(1_000), replace(TERMS, gain=0.001))
+    result = make_plan([StepSpec(0.5, 0.0, 20)], traffic(1_000), replace(TERMS, gain=0.001))
     assert (result.units, result.days, result.can_conclude) == (None, None, False)
     assert "too seldom; it would take one of: " in result.advice
 
 
 def test_times_are_told_in_the_unit_that_a_person_would_use() -> None:
-    quick = Terms(alpha=0.05, at_most_days=600 / 86_400, window_days=30 / 86_400, gain=0.2)
-    assert "within 10 minutes; expected after " in plan([Ask(0.5, 0.0, 20)], traffic(200_000), quick).advice
+    quick = PlanLimits(alpha=0.05, at_most_days=600 / 86_400, window_days=30 / 86_400, gain=0.2)
+    assert "within 10 minutes; expected after " in make_plan([StepSpec(0.5, 0.0, 20)], traffic(200_000), quick).advice
 
 
 def test_a_share_of_a_thousandth_cannot_conclude_and_the_advice_is_a_larger_one() -> None:
-    result = plan([Ask(0.001, 0.0, 20)], traffic(1_000), TERMS)
+    result = make_plan([StepSpec(0.001, 0.0, 20)], traffic(1_000), TERMS)
     assert not result.can_conclude
     assert "a last step at 50%" in result.advice
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.5, 1.0])
 def test_rewards_that_are_all_equal_can_be_planned_with(mean: float) -> None:
-    assert plan(steps(1_000), traffic(1_000, mean=mean, sd=0.0), TERMS).can_conclude
+    assert make_plan(steps(1_000), traffic(1_000, mean=mean, sd=0.0), TERMS).can_conclude
 
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -1,8 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from rlaas.experiments.sequential import Outcome, SequentialTest, analyse
-from rlaas.rollout.plan import Ask, Terms, Traffic, plan
+from rlaas.experiments.sequential import SequentialTest, StepOutcome, analyse
+from rlaas.rollout.plan import PlanLimits, StepSpec, Traffic, make_plan
 from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, add_candidate, promote_candidate
 from rlaas.routing.assign import CONTROL, assign
 from rlaas.routing.route import Arm
@@ -11,7 +11,7 @@ from tests.fakes.worlds import NOW, SKILL, TENANT, route
 
 CANDIDATE = f"{SKILL}@v2"
 SETTINGS = RolloutSettings(steps=(RolloutStep(weight=0.1, margin=0.1), RolloutStep(weight=0.5)))
-PLAN = plan([Ask(0.5, 0.0, 20)], Traffic(units_a_day=1_000), Terms(alpha=0.05, at_most_days=14, window_days=1, gain=0.2))
+PLAN = make_plan([StepSpec(0.5, 0.0, 20)], Traffic(units_a_day=1_000), PlanLimits(alpha=0.05, at_most_days=14, window_days=1, gain=0.2))
 
 
 def rollout(settings: RolloutSettings | None = None) -> Rollout:
@@ -85,5 +85,5 @@ def test_a_look_that_saw_nothing_new_leaves_no_trace() -> None:
     running = rollout().begin_step(0, route_version=2, at=NOW)
     test = SequentialTest.against([-0.1], 0.5)
     analysis = analyse(test, running.settings.gate(0), harm=0.0, harm_reason="", waited_seconds=5, needed="")
-    assert analysis.outcome is Outcome.CONTINUE
+    assert analysis.outcome is StepOutcome.CONTINUE
     assert running.record_look(0, analysis, test, harm=0.0, at=NOW) is running

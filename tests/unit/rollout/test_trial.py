@@ -119,9 +119,9 @@ def test_silence_is_no_harm_of_the_candidates_until_its_window_closes() -> None:
         deal(world, NEW)
         world.later(0.5)
     world.later(20)
-    assert seen(world).harm.evidence("unsent") <= 1.0
+    assert seen(world).harm.compute_evidence("unsent") <= 1.0
     world.later(100)
-    assert seen(world).harm.evidence("unsent") > 20
+    assert seen(world).harm.compute_evidence("unsent") > 20
 
 
 def test_what_is_plainly_bad_is_seen_long_before_the_window_closes() -> None:
@@ -151,7 +151,7 @@ def test_each_kind_of_harm_has_its_evidence(kind: str, text: str, latency_ms: fl
             world.served()
     world.later(20)
     state = seen(world)
-    assert state.harm.evidence(kind) > 20 / 0.1
+    assert state.harm.compute_evidence(kind) > 20 / 0.1
     assert state.evidence_of_harm().value > 20
 
 

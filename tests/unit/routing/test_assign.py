@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rlaas.routing.assign import CONTROL, Decision, assign, bucket, shadow_decision
+from rlaas.routing.assign import CONTROL, Decision, assign, find_bucket, make_shadow_decision
 from rlaas.routing.route import Arm, Route
 from tests.fakes.worlds import NOW, SKILL, canary, route
 
@@ -111,13 +111,13 @@ def test_a_units_arm_is_the_same_each_time_and_depends_on_the_salt() -> None:
 
 @given(st.text(), st.text())
 def test_a_bucket_lies_on_the_line(salt: str, unit: str) -> None:
-    assert 0 <= bucket(salt, unit) < 1
+    assert 0 <= find_bucket(salt, unit) < 1
 
 
 def test_the_bucket_of_a_unit_never_changes() -> None:
     """The first 53 bits of `printf pinch:thread-1 | sha256sum`. Were it to change, every unit of every rollout would be
     dealt anew."""
-    assert bucket("pinch", "thread-1") == 0.2408825404505487
+    assert find_bucket("pinch", "thread-1") == 0.2408825404505487
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def shadow(version: int, weight: float) -> Arm:
 
 def test_the_decision_of_a_shadow_answer_counts_for_no_estimate_and_keeps_its_candidates() -> None:
     served = decide(route(arms=(shadow(2, 1.0), canary(3, 0.5))), "thread-1")
-    unseen = shadow_decision(served, f"{SKILL}@v2")
+    unseen = make_shadow_decision(served, f"{SKILL}@v2")
     assert (unseen.policy_id, unseen.shadow, unseen.shadows, unseen.counts) == (f"{SKILL}@v2", True, (), False)
     assert sum(candidate.probability for candidate in unseen.candidates) == 1
     assert served.counts

@@ -9,7 +9,7 @@ from rlaas.api.http import GatewayEvent, parse
 from rlaas.errors import NotFound
 from rlaas.inference.chat_completions import ChatRequest
 from rlaas.inference.decide import InferRequest
-from rlaas.runtime.log import schema_path
+from rlaas.runtime.log import mask_path
 from rlaas.telemetry.events import InteractionCreated
 from tests.fakes.gateway import lambda_context, proxy_event
 
@@ -30,7 +30,7 @@ from tests.fakes.gateway import lambda_context, proxy_event
 def test_a_logged_path_holds_declared_names_only(param: str | None, logged: str | None) -> None:
     assert InferRequest.model_fields
     assert ChatRequest.model_fields
-    assert schema_path(param) == logged
+    assert mask_path(param) == logged
 
 
 def test_a_refusal_tells_the_caller_the_key_and_the_log_the_schema() -> None:

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlaas.errors import Forbidden, InvalidInput
-from rlaas.ids import interaction_of
+from rlaas.ids import find_interaction_id
 from rlaas.privacy.scrub import Scrubber
-from rlaas.routing.assign import pinned
-from rlaas.routing.decision_token import Granted, read_token, token_of
+from rlaas.routing.assign import pin_decision
+from rlaas.routing.decision_token import TokenContent, make_token, read_token
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
-from rlaas.telemetry.feedback_token import LONGEST, ShownOutput, feedback_token, read_feedback_token
+from rlaas.telemetry.feedback_token import LONGEST, ShownOutput, issue_feedback_token, read_feedback_token
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.permission import permit
 from tests.fakes.privacy import AS_IT_IS
@@ -20,7 +20,7 @@ from tests.fakes.worlds import NOW, SKILL, TENANT, route
 ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 OUTPUT = ShownOutput(SKILL, f"int_{ULID}", f"out_{ULID}_ab12", "t1", "u1")
 ANOTHER = Scrubber(settings=AS_IT_IS.settings, salt=b"another")
-TOKEN = feedback_token(OUTPUT, scrubber=AS_IT_IS, now=NOW)
+TOKEN = issue_feedback_token(OUTPUT, scrubber=AS_IT_IS, now=NOW)
 LATEST = NOW + timedelta(days=30)
 
 
@@ -33,7 +33,7 @@ def action(**fields: object) -> FeedbackSubmitted:
     [OUTPUT, replace(OUTPUT, thread_id=None, user_id=None), replace(OUTPUT, interaction_id="ticket-7"), replace(OUTPUT, output_id="o1")],
 )
 def test_a_token_says_what_it_was_made_for_to_its_tenant_for_thirty_days(output: ShownOutput) -> None:
-    token = feedback_token(output, scrubber=AS_IT_IS, now=NOW)
+    token = issue_feedback_token(output, scrubber=AS_IT_IS, now=NOW)
     assert len(token) < 256
     for now in (NOW, LATEST):
         assert read_feedback_token(token, scrubber=AS_IT_IS, now=now, param="feedback_token") == output
@@ -45,7 +45,7 @@ def test_a_token_says_what_it_was_made_for_to_its_tenant_for_thirty_days(output:
 
 def test_the_longest_names_fit_a_token() -> None:
     longest = ShownOutput("s" * 28, "i" * 64, "o" * 64, "t" * 64, "u" * 64)
-    assert len(feedback_token(longest, scrubber=AS_IT_IS, now=NOW)) < LONGEST
+    assert len(issue_feedback_token(longest, scrubber=AS_IT_IS, now=NOW)) < LONGEST
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ def test_nothing_else_is_a_token(text: str) -> None:
 
 
 def test_a_feedback_token_is_no_decision_and_a_decision_no_feedback_token() -> None:
-    decision = pinned(route(), f"{SKILL}@v1", "unit", decision_id="dec_1", decided_at=NOW)
-    granted = Granted(interaction_id=OUTPUT.interaction_id, output_id=OUTPUT.output_id, decision=decision, expires_at=LATEST)
-    decided = token_of(granted, scrubber=AS_IT_IS)
+    decision = pin_decision(route(), f"{SKILL}@v1", "unit", decision_id="dec_1", decided_at=NOW)
+    granted = TokenContent(interaction_id=OUTPUT.interaction_id, output_id=OUTPUT.output_id, decision=decision, expires_at=LATEST)
+    decided = make_token(granted, scrubber=AS_IT_IS)
     assert read_token(decided, scrubber=AS_IT_IS, now=NOW) == granted
     with pytest.raises(InvalidInput):
         read_token(TOKEN, scrubber=AS_IT_IS, now=NOW)
@@ -122,7 +122,7 @@ def test_a_page_says_nothing_else(event: InteractionCreated | OutputProduced | T
 @pytest.mark.parametrize("chosen", ["f1", f"out_{ULID}", f"int_{ULID}", f"fbk_{ULID}_1"])
 def test_an_id_that_a_page_chooses_is_its_own_and_always_the_same(chosen: str) -> None:
     def stored_id(output: ShownOutput, key_id: str, **chosen: str | None) -> str | None:
-        token = feedback_token(output, scrubber=AS_IT_IS, now=NOW)
+        token = issue_feedback_token(output, scrubber=AS_IT_IS, now=NOW)
         feedback = permit(
             action(feedback_token=token, feedback_id=chosen.get("id")),
             key_id,
@@ -136,7 +136,7 @@ def test_an_id_that_a_page_chooses_is_its_own_and_always_the_same(chosen: str) -
     first = stored_id(OUTPUT, "key9", id=chosen)
     assert first is not None
     assert first != chosen
-    assert interaction_of(first) == OUTPUT.interaction_id
+    assert find_interaction_id(first) == OUTPUT.interaction_id
     assert first == stored_id(OUTPUT, "key10", id=chosen) == stored_id(OUTPUT, "key9", key=chosen)
     assert first != stored_id(replace(OUTPUT, output_id=f"out_{ULID}_cd34"), "key9", id=chosen)
     assert stored_id(OUTPUT, "key9") is None, "a fresh one is made"

@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from rlaas.chat import Message
 from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound
-from rlaas.ids import interaction_of
+from rlaas.ids import find_interaction_id
 from rlaas.privacy.scrub import Scrubber
 from rlaas.skills.skill import Metric, Skill
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
-from rlaas.telemetry.feedback_token import ShownOutput, feedback_token
-from rlaas.telemetry.ingest import Recorded, prepare, record, record_all
-from rlaas.telemetry.pending import iterate_pending, join_waiting, orphaned_at
+from rlaas.telemetry.feedback_token import ShownOutput, issue_feedback_token
+from rlaas.telemetry.ingest import RecordedEvent, prepare, record_event, record_events
+from rlaas.telemetry.pending import find_orphan_time, iterate_pending, join_waiting
 from rlaas.telemetry.store import StoredEvent
 from rlaas.tenancy.registry import skill_key
 from tests.fakes.events import MemoryEventStore
@@ -50,14 +50,14 @@ def edit(name: str | None = "f1", *, interaction_id: str = "i1", output_id: str 
     )
 
 
-def take(store: MemoryEventStore, event: AnyEvent, *, key: str | None = None) -> Recorded:
-    return record(event, TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS, idempotency_key=key)
+def take(store: MemoryEventStore, event: AnyEvent, *, key: str | None = None) -> RecordedEvent:
+    return record_event(event, TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS, idempotency_key=key)
 
 
 def test_an_event_sent_again_is_a_replay_and_stored_once() -> None:
     store = MemoryEventStore()
-    assert take(store, interaction()) == Recorded("i1", new=True, pending=False)
-    assert take(store, interaction()) == Recorded("i1", new=False, pending=False)
+    assert take(store, interaction()) == RecordedEvent("i1", new=True, pending=False)
+    assert take(store, interaction()) == RecordedEvent("i1", new=False, pending=False)
     assert len(store.events) == 1
 
 
@@ -85,7 +85,7 @@ def test_an_id_with_another_payload_conflicts_and_nothing_changes() -> None:
 def test_a_replay_is_known_by_the_clients_payload_whenever_it_comes() -> None:
     store = MemoryEventStore()
     take(store, interaction())
-    later = record(interaction(), TENANT, store, lambda: NOW + timedelta(days=1), skills=SKILLS, scrubber=AS_IT_IS)
+    later = record_event(interaction(), TENANT, store, lambda: NOW + timedelta(days=1), skills=SKILLS, scrubber=AS_IT_IS)
     assert not later.new
 
 
@@ -99,7 +99,7 @@ def test_concurrent_duplicates_are_new_once() -> None:
 def test_an_idempotency_key_names_the_event_that_brings_no_id() -> None:
     store = MemoryEventStore()
     first = take(store, interaction(None), key="retry-1")
-    assert take(store, interaction(None), key="retry-1") == Recorded(first.event_id, new=False, pending=False)
+    assert take(store, interaction(None), key="retry-1") == RecordedEvent(first.event_id, new=False, pending=False)
     assert take(store, interaction(None), key="retry-2").event_id != first.event_id
     with pytest.raises(Conflict):
         take(store, interaction(None, text="other"), key="retry-1")
@@ -121,7 +121,7 @@ def test_feedback_before_its_interaction_is_kept_as_pending() -> None:
     take(store, interaction())
     assert take(store, edit("f2")).pending
     take(store, output())
-    assert take(store, edit("f3")) == Recorded("f3", new=True, pending=False)
+    assert take(store, edit("f3")) == RecordedEvent("f3", new=True, pending=False)
     assert len(store.events) == 5
 
 
@@ -209,7 +209,7 @@ def measured() -> MemoryRegistry:
 )
 def test_feedback_of_a_registered_metric_is_taken(measured: MemoryRegistry, event: FeedbackSubmitted) -> None:
     store = MemoryEventStore()
-    assert record(event, TENANT, store, clock, skills=measured, scrubber=AS_IT_IS).new
+    assert record_event(event, TENANT, store, clock, skills=measured, scrubber=AS_IT_IS).new
     assert store.events[TENANT, "f1"].interaction_id == event.interaction_id
 
 
@@ -230,7 +230,7 @@ def test_feedback_that_fits_no_metric_is_refused_by_field_and_told_what_is_regis
 ) -> None:
     store = MemoryEventStore()
     with pytest.raises(InvalidInput, match=message) as refusal:
-        record(event, TENANT, store, clock, skills=measured, scrubber=AS_IT_IS)
+        record_event(event, TENANT, store, clock, skills=measured, scrubber=AS_IT_IS)
     assert refusal.value.param == param
     assert store.events == {}
 
@@ -242,7 +242,7 @@ def test_ids_that_the_service_makes_name_their_interaction() -> None:
     store = MemoryEventStore()
     take(store, interaction(INTERACTION))
     feedback = take(store, edit(None, interaction_id=INTERACTION, output_id=None))
-    assert interaction_of(feedback.event_id) == INTERACTION
+    assert find_interaction_id(feedback.event_id) == INTERACTION
     assert take(store, edit(None, output_id=None)).event_id.startswith("fbk_")
 
 
@@ -282,10 +282,10 @@ def test_a_pending_event_that_nobody_followed_up_is_settled_when_looked_at() -> 
 
 def test_an_event_is_orphaned_when_its_metrics_window_is_over(measured: MemoryRegistry) -> None:
     store = MemoryEventStore()
-    record(metric_feedback("minutes", 3), TENANT, store, clock, skills=measured, scrubber=AS_IT_IS)
-    assert orphaned_at(store.events[TENANT, "f1"], METRICS) == NOW + timedelta(hours=1)
+    record_event(metric_feedback("minutes", 3), TENANT, store, clock, skills=measured, scrubber=AS_IT_IS)
+    assert find_orphan_time(store.events[TENANT, "f1"], METRICS) == NOW + timedelta(hours=1)
     take(store, edit("f2"))
-    assert orphaned_at(store.events[TENANT, "f2"], METRICS) == NOW + timedelta(days=7)
+    assert find_orphan_time(store.events[TENANT, "f2"], METRICS) == NOW + timedelta(days=7)
 
 
 # Dry runs
@@ -294,11 +294,11 @@ def test_an_event_is_orphaned_when_its_metrics_window_is_over(measured: MemoryRe
 def test_what_was_only_tried_is_there_for_what_is_tried_and_for_nothing_else() -> None:
     store = MemoryEventStore()
     tried = [interaction().model_copy(update={"dryrun": True}), edit(output_id=None).model_copy(update={"dryrun": True})]
-    outcomes = record_all([*tried, edit("f2", output_id=None)], TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS)
+    outcomes = record_events([*tried, edit("f2", output_id=None)], TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS)
     assert outcomes == [
-        Recorded("i1", new=True, pending=False),
-        Recorded("f1", new=True, pending=False),
-        Recorded("f2", new=True, pending=True),
+        RecordedEvent("i1", new=True, pending=False),
+        RecordedEvent("f1", new=True, pending=False),
+        RecordedEvent("f2", new=True, pending=True),
     ]
     assert {event_id for _, event_id in store.events} == {"f2"}
 
@@ -314,8 +314,8 @@ class LastFirstStore(MemoryEventStore):
 def test_of_several_events_of_a_batch_with_one_id_the_first_decides(dryrun: bool) -> None:
     store = LastFirstStore()
     events = [one.model_copy(update={"dryrun": dryrun}) for one in (interaction(), interaction(), interaction(text="other"))]
-    first, again, other = record_all(events, TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS)
-    assert (first, again) == (Recorded("i1", new=True, pending=False), Recorded("i1", new=False, pending=False))
+    first, again, other = record_events(events, TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS)
+    assert (first, again) == (RecordedEvent("i1", new=True, pending=False), RecordedEvent("i1", new=False, pending=False))
     assert isinstance(other, Conflict)
     assert ["hello" in stored.payload for stored in store.events.values()] == ([] if dryrun else [True])
 
@@ -323,21 +323,21 @@ def test_of_several_events_of_a_batch_with_one_id_the_first_decides(dryrun: bool
 def test_events_of_a_batch_arrive_in_its_order() -> None:
     store = MemoryEventStore()
     edits = [edit(name, text=name) for name in ("f9", "f1", "f5")]
-    record_all([interaction(), output(), *edits], TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS)
-    assert [event.event_id for event in store.by_interaction(TENANT, "i1")] == ["i1", "o1", "f9", "f1", "f5"]
+    record_events([interaction(), output(), *edits], TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS)
+    assert [event.event_id for event in store.read_interaction(TENANT, "i1")] == ["i1", "o1", "f9", "f1", "f5"]
 
 
 def test_a_page_is_refused_event_by_event_and_nothing_of_it_is_looked_at() -> None:
     class Looked(Scrubber):
-        def texts(self, texts: Sequence[str]) -> list[str]:
+        def scrub(self, texts: Sequence[str]) -> list[str]:
             assert "secret" not in texts
-            return super().texts(texts)
+            return super().scrub(texts)
 
     store, scrubber = MemoryEventStore(), Looked(settings=AS_IT_IS.settings, salt=AS_IT_IS.salt)
-    [logged] = record_all([output()], TENANT, store, clock, skills=SKILLS, scrubber=scrubber)
-    assert isinstance(logged, Recorded)
+    [logged] = record_events([output()], TENANT, store, clock, skills=SKILLS, scrubber=scrubber)
+    assert isinstance(logged, RecordedEvent)
     by_token = edit("mine", output_id=None).model_copy(update={"feedback_token": logged.feedback_token})
-    refusal, unproven, outcome = record_all(
+    refusal, unproven, outcome = record_events(
         [interaction("i2", "secret"), edit(text="secret"), by_token],
         TENANT,
         store,
@@ -347,15 +347,15 @@ def test_a_page_is_refused_event_by_event_and_nothing_of_it_is_looked_at() -> No
         page_key_id="k1",
     )
     assert (type(refusal), type(unproven)) == (Forbidden, Forbidden)
-    assert isinstance(outcome, Recorded)
-    assert [(event.event_type, event.output_id) for event in store.by_interaction(TENANT, "i1")] == [("output", "o1"), ("feedback", "o1")]
+    assert isinstance(outcome, RecordedEvent)
+    assert [(event.event_type, event.output_id) for event in store.read_interaction(TENANT, "i1")] == [("output", "o1"), ("feedback", "o1")]
 
 
 def test_what_a_page_says_again_with_another_token_or_key_is_a_replay() -> None:
     store = MemoryEventStore()
     outcomes = []
     for key_id, later in (("k1", 0), ("k2", 5)):
-        token = feedback_token(ShownOutput(SKILL, "i1", "o1"), scrubber=AS_IT_IS, now=NOW + timedelta(seconds=later))
+        token = issue_feedback_token(ShownOutput(SKILL, "i1", "o1"), scrubber=AS_IT_IS, now=NOW + timedelta(seconds=later))
         feedback = edit("mine").model_copy(update={"feedback_token": token})
-        outcomes.append(record(feedback, TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS, page_key_id=key_id))
+        outcomes.append(record_event(feedback, TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS, page_key_id=key_id))
     assert [outcome.new for outcome in outcomes] == [True, False]

@@ -10,8 +10,8 @@ from rlaas.chat import CalledFunction, Document, Message, ToolCall
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import CustomEntity, EntityAction, PrivacySettings
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
-from rlaas.telemetry.ingest import record
-from rlaas.telemetry.scrubbing import scrubbed
+from rlaas.telemetry.ingest import record_event
+from rlaas.telemetry.scrubbing import scrub_events
 from rlaas.wire import WireModel
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.privacy import AS_IT_IS
@@ -39,25 +39,25 @@ EVENTS: list[AnyEvent] = [
 
 @pytest.mark.parametrize("event", EVENTS)
 def test_no_text_of_an_event_keeps_personal_data(event: AnyEvent) -> None:
-    [clean] = scrubbed([event], MASKS)
+    [clean] = scrub_events([event], MASKS)
     assert "@" not in clean.model_dump_json()
     assert json.loads(clean.model_dump_json()) == json.loads(event.model_dump_json().replace(MAIL, "<EMAIL_ADDRESS>"))
 
 
 def test_events_keep_their_own_texts() -> None:
-    assert scrubbed(EVENTS, AS_IT_IS) == EVENTS
-    assert scrubbed([], MASKS) == []
+    assert scrub_events(EVENTS, AS_IT_IS) == EVENTS
+    assert scrub_events([], MASKS) == []
 
 
 def test_what_is_stored_is_clean_and_its_replay_is_still_known() -> None:
     store = MemoryEventStore()
-    first, second = (record(EVENTS[0], TENANT, store, clock, skills=furnished(), scrubber=MASKS) for _ in range(2))
+    first, second = (record_event(EVENTS[0], TENANT, store, clock, skills=furnished(), scrubber=MASKS) for _ in range(2))
     assert (first.new, second.new) == (True, False)
     assert MAIL not in str(store.events)
 
 
 def test_the_name_of_a_task_result_is_scrubbed_too() -> None:
-    [clean] = scrubbed([TaskResultReported(**ABOUT, name=MAIL, value=True)], MASKS)
+    [clean] = scrub_events([TaskResultReported(**ABOUT, name=MAIL, value=True)], MASKS)
     assert MAIL not in clean.model_dump_json()
 
 
@@ -76,12 +76,12 @@ def test_nothing_beside_texts_keeps_personal_data() -> None:
         TaskResultReported(**ABOUT, name="outcome", value=4111111111111111.0),
         FeedbackSubmitted(**ABOUT, kind="metric", metric="why", value=4111111111111111.0),
     ]
-    for event in scrubbed(events, MASKS):
+    for event in scrub_events(events, MASKS):
         text = event.model_dump_json()
         assert "@" not in text
         assert "1111" not in text
         assert "447911123456" not in text
-    interaction = scrubbed(events, MASKS)[0]
+    interaction = scrub_events(events, MASKS)[0]
     assert isinstance(interaction, InteractionCreated)
     assert interaction.messages is not None
     assert interaction.messages[0].tool_calls[0].id == interaction.messages[1].tool_call_id == "<EMAIL_ADDRESS>"
@@ -111,14 +111,14 @@ def test_a_new_field_is_looked_at_without_being_listed() -> None:
         nested=_Nested(note=MAIL, others=(MAIL, "fine")),
         any_json={MAIL: [4111111111111111, {"deep": MAIL}]},
     )
-    [clean] = scrubbed([event], MASKS)
+    [clean] = scrub_events([event], MASKS)
     assert "@" not in clean.model_dump_json()
     assert "1111" not in clean.model_dump_json()
     assert "fine" in clean.model_dump_json()
 
 
 def test_names_that_become_one_another_are_told_apart() -> None:
-    [clean] = scrubbed([InteractionCreated(skill=SKILL, inputs={"a@example.com": "1", "b@example.com": "2"})], MASKS)
+    [clean] = scrub_events([InteractionCreated(skill=SKILL, inputs={"a@example.com": "1", "b@example.com": "2"})], MASKS)
     assert isinstance(clean, InteractionCreated)
     assert clean.inputs == {"<EMAIL_ADDRESS>": "1", "<EMAIL_ADDRESS> (2)": "2"}
 
@@ -134,11 +134,11 @@ def test_what_is_stored_can_be_read_again_however_long_a_mask_is(action: EntityA
         TaskResultReported(**ABOUT, name=many, value=True),
     ):
         store = MemoryEventStore()
-        record(event, TENANT, store, clock, skills=furnished(), scrubber=scrubber)
+        record_event(event, TENANT, store, clock, skills=furnished(), scrubber=scrubber)
         assert all(address not in stored.event().model_dump_json() for stored in store.events.values())
 
 
 def test_ids_and_words_of_fixed_lists_stay() -> None:
     scrubber = Scrubber(PrivacySettings(custom=(CustomEntity(name="ANY", pattern="[a-z0-9]+"),)), salt=b"pinch")
     event = FeedbackSubmitted(**{**ABOUT, "thread_id": "4111111111111111", "metadata": {}, "tags": ()}, kind="action", action="sent")
-    assert scrubbed([event], scrubber) == [event]
+    assert scrub_events([event], scrubber) == [event]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rlaas.ids import pseudonym_of
+from rlaas.ids import make_pseudonym
 from rlaas.inference.chat_completions import ChatRequest, to_infer
 from rlaas.inference.decide import InferRequest
 from rlaas.telemetry.events import InteractionCreated
@@ -16,16 +16,16 @@ TEXTS = [MAIL, "Kim Example", "usr-7", "ünï", "x" * 65, "x" * 1_000_000, " ", 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: ascii(text[:20]))
 def test_the_service_and_the_sdk_give_a_text_the_same_id(text: str) -> None:
-    pseudonym = pseudonym_of(text)
+    pseudonym = make_pseudonym(text)
     assert pseudonym == external_id("usr", text)
     assert pseudonym is not None
     assert len(pseudonym) <= 64
-    assert pseudonym_of(pseudonym) == pseudonym
+    assert make_pseudonym(pseudonym) == pseudonym
 
 
 def test_an_id_stays_and_no_text_is_no_user() -> None:
-    assert pseudonym_of("agent_7-x") == "agent_7-x"
-    assert pseudonym_of("") is pseudonym_of(None) is None
+    assert make_pseudonym("agent_7-x") == "agent_7-x"
+    assert make_pseudonym("") is make_pseudonym(None) is None
 
 
 def chat(**fields: object) -> InferRequest:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaas.ids import canonical_sha256
+from rlaas.ids import hash_canonical_json
 from rlaas.tenancy.audit import AuditEntry, RegistryChange, append_change, verify_chain
 from tests.fakes.audit import MemoryAuditLog
 from tests.fakes.worlds import NOW, TENANT
@@ -25,7 +25,7 @@ def chain(reasons: list[str]) -> list[AuditEntry]:
             reason=reason,
         )
         append_change(change, log)
-    return log.entries(TENANT)
+    return log.list_entries(TENANT)
 
 
 @given(st.lists(st.text(max_size=8), min_size=1, max_size=6), st.data())
@@ -53,7 +53,7 @@ def test_an_empty_chain_has_no_entries() -> None:
 def test_an_entry_from_before_contents_were_hashed_keeps_its_hash_and_cannot_lose_one() -> None:
     entries = chain(["one", "two"])
     body = {name: value for name, value in entries[0].model_dump(mode="json").items() if name not in ("hash", "content_sha256")}
-    assert entries[0].hash == canonical_sha256(body)
+    assert entries[0].hash == hash_canonical_json(body)
     log = MemoryAuditLog()
     hashed = append_change(RegistryChange(**{**_fields(entries[0]), "content_sha256": "a" * 64}), log)
     assert hashed is not None

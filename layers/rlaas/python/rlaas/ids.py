@@ -39,7 +39,7 @@ def new_id(prefix: IdPrefix) -> str:
     return f"{prefix}_{ULID()}"
 
 
-def derived_id(prefix: IdPrefix, *parts: str) -> str:
+def derive_id(prefix: IdPrefix, *parts: str) -> str:
     """An id in the shape of `new_id` made from the hash of `parts`, so that equal parts always give the same id."""
     digest = hashlib.sha256(json.dumps(parts).encode()).digest()
     return f"{prefix}_{ULID.from_bytes(digest[:16])}"
@@ -50,7 +50,7 @@ def is_external_id(text: str) -> bool:
     return _EXTERNAL_ID.fullmatch(text) is not None
 
 
-def pseudonym_of(name: str | None) -> str | None:
+def make_pseudonym(name: str | None) -> str | None:
     """The id of the user whom a client calls `name`: `name` itself if it can be an id, else its hash; None without a
     name.
 
@@ -59,18 +59,18 @@ def pseudonym_of(name: str | None) -> str | None:
     """
     if not name:
         return None
-    return name if _EXTERNAL_ID.fullmatch(name) else derived_id("usr", "usr", name)
+    return name if _EXTERNAL_ID.fullmatch(name) else derive_id("usr", "usr", name)
 
 
 UserId = Annotated[
     str | None,
-    AfterValidator(pseudonym_of),
+    AfterValidator(make_pseudonym),
     Field(description="A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash."),
 ]
 """Any text; it is stored as an id."""
 
 
-def bound_id(prefix: IdPrefix, interaction_id: str, tail: str = "") -> str | None:
+def make_bound_id(prefix: IdPrefix, interaction_id: str, tail: str = "") -> str | None:
     """The id `<prefix>_<ULID>[_<tail>]` of an event of the interaction `int_<ULID>`; `None` for an interaction whose id
     has another shape.
 
@@ -78,21 +78,21 @@ def bound_id(prefix: IdPrefix, interaction_id: str, tail: str = "") -> str | Non
     its id is unique.
     """
     event_id = f"{prefix}_{interaction_id.removeprefix('int_')}" + (f"_{tail}" if tail else "")
-    return event_id if interaction_of(event_id) == interaction_id else None
+    return event_id if find_interaction_id(event_id) == interaction_id else None
 
 
-def interaction_of(event_id: str) -> str | None:
+def find_interaction_id(event_id: str) -> str | None:
     """The interaction of an event with a bound id; `None` for any other id."""
     match = _BOUND.fullmatch(event_id)
     return f"int_{match[1]}" if match else None
 
 
-def policy_id(skill: str, version: int) -> str:
+def make_policy_id(skill: str, version: int) -> str:
     """`<skill>@v<version>`."""
     return f"{skill}@v{version}"
 
 
-def policy_version(identifier: str) -> tuple[str, int]:
+def parse_policy_id(identifier: str) -> tuple[str, int]:
     """The skill and version in a policy id. Raises: ValueError for any other text."""
     match = re.fullmatch(r"([a-z0-9]+(?:-[a-z0-9]+)*)@v([1-9][0-9]*)", identifier)
     if match is None:
@@ -100,7 +100,7 @@ def policy_version(identifier: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def adapter_name(endpoint: str, tenant_id: str, skill: str, version: int, *, sft_control: bool = False) -> str:
+def make_adapter_name(endpoint: str, tenant_id: str, skill: str, version: int, *, sft_control: bool = False) -> str:
     """The name of an adapter and of its inference component: `<endpoint>--<tenant>--<skill>--v<N>`, with `--sft` for
     the SFT-only control.
 
@@ -122,29 +122,29 @@ def adapter_name(endpoint: str, tenant_id: str, skill: str, version: int, *, sft
     return f"{head}--{beginning}---{digest}{tail}" if beginning else f"{head}---{digest}{tail}"
 
 
-def base_component(endpoint: str) -> str:
+def make_base_component_name(endpoint: str) -> str:
     """The name of the base model's inference component at a stage's endpoint."""
     return f"{endpoint}--base"
 
 
-def adapters_owner(name: str, endpoint: str) -> str | None:
+def find_adapter_owner(name: str, endpoint: str) -> str | None:
     """The tenant that owns the adapter whose inference component at `endpoint` is called `name`; `None` if `name` is
     not an adapter's."""
     match = re.fullmatch(re.escape(endpoint) + r"--([a-z0-9]+(?:-[a-z0-9]+)*)--.+--v[1-9][0-9]*(?:--sft)?", name)
     return match[1] if match else None
 
 
-def canonical_json(value: JsonValue) -> str:
+def encode_canonical_json(value: JsonValue) -> str:
     """The canonical JSON of `value`: sorted keys, no spaces, no escapes for non-ASCII characters. Raises: ValueError
     for NaN and infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def canonical_sha256(value: JsonValue) -> str:
+def hash_canonical_json(value: JsonValue) -> str:
     """SHA-256 (hex) of `canonical_json(value)`."""
-    return text_sha256(canonical_json(value))
+    return hash_text(encode_canonical_json(value))
 
 
-def text_sha256(text: str) -> str:
+def hash_text(text: str) -> str:
     """SHA-256 (hex) of `text` in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()

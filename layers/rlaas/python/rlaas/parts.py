@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from rlaas.ids import Sha256, text_sha256
+from rlaas.ids import Sha256, hash_text
 from rlaas.wire import WireModel
 
 PartType = Literal["image", "audio", "file"]
@@ -98,7 +98,7 @@ def _describe_url(part_type: object, url: str) -> dict[str, Any]:
         return {"media_type": media_type, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
     if len(url) > _LONGEST_LINK or not re.fullmatch(r"https?://[\x21-\x7e]+", url):
         raise ValueError("is neither a data URL (data:<media type>;base64,<data>) nor a link (https://...)")
-    return {"media_type": None, "sha256": text_sha256(url), "size": len(url)}
+    return {"media_type": None, "sha256": hash_text(url), "size": len(url)}
 
 
 def _leave_out_none(value: dict[str, JsonValue]) -> dict[str, JsonValue]:

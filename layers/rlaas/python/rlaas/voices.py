@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from rlaas.ids import text_sha256
+from rlaas.ids import hash_text
 
 LEAST_SHARE = 0.02
 """The share that one person may always have of a decision's evidence or of a report, however many people there are."""
@@ -33,25 +33,25 @@ _FADE_A_DAY = 0.8
 _LEAST_COUNT = 0.5
 
 
-def person(user_id: str | None, thread_id: str | None, unit: str) -> str:
+def identify_person(user_id: str | None, thread_id: str | None, unit: str) -> str:
     """The person behind a unit, as 16 hexadecimal digits: the user; without one the thread, and without a thread the
     `unit` itself."""
     kind, name = ("user", user_id) if user_id else ("thread", thread_id) if thread_id else ("unit", unit)
-    return text_sha256(f"{kind}:{name}")[:16]
+    return hash_text(f"{kind}:{name}")[:16]
 
 
-def most_share(people: int, *, least: float = LEAST_SHARE) -> float:
+def bound_share(people: int, *, least: float = LEAST_SHARE) -> float:
     """The largest share that one of `people` people may have, in [`least`, 1]."""
     return min(1.0, max(least, TIMES_EVEN / max(1, people)))
 
 
-def cap(counts: Collection[int], *, least: float = LEAST_SHARE) -> float:
-    """The most units of one person that count, so that nobody has more than `most_share` of what counts; infinite when
-    nobody has.
+def bound_units(counts: Collection[int], *, least: float = LEAST_SHARE) -> float:
+    """The most units of one person that count, so that nobody has more than `bound_share` of what counts; infinite
+    when nobody has.
 
     It is the largest c with c <= share * sum(min(count, c)). O(people * log(people)).
     """
-    share, left = most_share(len(counts), least=least), float(sum(counts))
+    share, left = bound_share(len(counts), least=least), float(sum(counts))
     for over, count in enumerate(sorted(counts, reverse=True)):
         if count * (1 - share * over) <= share * left:
             return share * left / (1 - share * over) if over else float("inf")
@@ -60,7 +60,7 @@ def cap(counts: Collection[int], *, least: float = LEAST_SHARE) -> float:
 
 
 @dataclass(slots=True)
-class Tally:
+class PersonCounts:
     """Units that counted: in total (`heard`), and by person; of many people, those with the most."""
 
     heard: float = 0.0
@@ -107,8 +107,8 @@ class Voices:
     before: int = 0
     silence_hours: int = 1
     day: int = 0
-    ever: Tally = field(default_factory=Tally)
-    today: Tally = field(default_factory=Tally)
+    ever: PersonCounts = field(default_factory=PersonCounts)
+    today: PersonCounts = field(default_factory=PersonCounts)
     silent: dict[int, dict[str, float]] = field(default_factory=dict)
     left_out: int = 0
 
@@ -116,7 +116,7 @@ class Voices:
         """Whether this unit of `who`, decided at `at`, counts. Call it in the order of decisions."""
         self._begin_day(at.astimezone(UTC).date().toordinal())
         people = max(self.before, len(self.ever.counts))
-        share = most_share(people)
+        share = bound_share(people)
         if not self.was_heard(who, at):
             self.left_out += 1
             return False
@@ -140,7 +140,7 @@ class Voices:
     def _begin_day(self, day: int) -> None:
         if day > self.day:
             self.ever.fade(_FADE_A_DAY ** (day - self.day))
-            self.today = Tally()
+            self.today = PersonCounts()
             self.day = day
 
     def _find_period(self, at: datetime) -> int:

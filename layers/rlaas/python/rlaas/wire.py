@@ -47,7 +47,7 @@ _LONGEST_REASON = 500
 _TAGS = re.compile(r" found using \S+ does not match any of the expected tags")
 
 
-def invalid_input(error: ValidationError, body: object) -> InvalidInput:
+def make_invalid_input(error: ValidationError, body: object) -> InvalidInput:
     """A pydantic error about a parsed `body` as an InvalidInput with paths and reasons, but without values.
 
     It names every cause, ten at most: of a union what each branch wants, but of a branch that reads the value's parts

@@ -16,7 +16,7 @@ from rlaas.inference.infer import decide
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import Policy
 from rlaas.policies.policy_store import POLICY_PREFIX
-from rlaas.routing.decision_token import Granted, token_of
+from rlaas.routing.decision_token import TokenContent, make_token
 from rlaas.runtime.stage import Stage, import_ahead
 from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import SKILL_PREFIX, skill_key
@@ -46,10 +46,10 @@ def decide_request(request: InferRequest, who: Caller, *, stage: Stage, idempote
     if request.dryrun:
         return body
     now = utc_now()
-    granted = Granted(
+    granted = TokenContent(
         interaction_id=handover.interaction_id, output_id=handover.output_id, decision=handover.decision, expires_at=now + LIFETIME
     )
-    body["decision_token"] = token_of(granted, scrubber=stage.scrubbers.of(who.tenant_id))
+    body["decision_token"] = make_token(granted, scrubber=stage.scrubbers.of(who.tenant_id))
     body["feedback_token"] = handover.feedback_token
     body["grant"] = None
     body["idempotent_replay"] = handover.replay

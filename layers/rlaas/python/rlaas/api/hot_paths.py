@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from rlaas.api.http import GatewayEvent, common_headers, error_body, failure_headers, internal_error_body, request_id, status_of
 from rlaas.errors import MethodNotAllowed, NotFound, RlaasError
-from rlaas.runtime.log import log_refusal, logger, where
+from rlaas.runtime.log import list_frames, log_refusal, logger
 from rlaas.runtime.paths import METHODS, find_methods
 
 
@@ -45,7 +45,7 @@ def make_handler(routes: Mapping[str, Handle]) -> Callable[[GatewayEvent, Lambda
             log_refusal(error, identifier, status=status)
             return _answer(Reply(status, error_body(error, identifier)), identifier, failure_headers(error))
         except Exception as error:
-            logger.error("failed", request_id=identifier, error=type(error).__name__, where=where(error))
+            logger.error("failed", request_id=identifier, error=type(error).__name__, where=list_frames(error))
             return _answer(Reply(500, internal_error_body(identifier)), identifier)
 
     return handler

@@ -29,7 +29,7 @@ from rlaas.errors import (
     UnsupportedEncoding,
 )
 from rlaas.runtime.paths import EXPOSED_HEADERS
-from rlaas.wire import HOPS, invalid_input
+from rlaas.wire import HOPS, make_invalid_input
 
 MAX_BODY_BYTES = 256 * 1024
 """The largest body, and the largest event of a batch, in bytes."""
@@ -195,7 +195,7 @@ def parse(model: type[Model], event: GatewayEvent, *, most_bytes: int = MAX_BODY
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise invalid_input(error, _load_for_paths(body)) from None
+        raise make_invalid_input(error, _load_for_paths(body)) from None
 
 
 def parse_batch(
@@ -232,7 +232,7 @@ def _parse_item(models: Mapping[str, type[Model]], item: object) -> "Model | Inv
     try:
         return models[event_type].model_validate_json(text)
     except ValidationError as error:
-        return invalid_input(error, item)
+        return make_invalid_input(error, item)
 
 
 def _load_for_paths(body: bytes) -> object:

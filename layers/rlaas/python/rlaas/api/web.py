@@ -18,7 +18,7 @@ from itertools import chain
 from rlaas.api.http import Body, GatewayEvent, common_headers, failure_headers, request_id, status_of
 from rlaas.api.openai_errors import openai_failure
 from rlaas.errors import InvalidInput, NotFound, PayloadTooLarge, RlaasError, Unauthorized
-from rlaas.runtime.log import log_refusal, logger, where
+from rlaas.runtime.log import list_frames, log_refusal, logger
 from rlaas.runtime.paths import tidy_path
 
 READY_PATH = "/ready"
@@ -182,7 +182,7 @@ class _Exchange(BaseHTTPRequestHandler):
         if isinstance(error, RlaasError):
             log_refusal(error, identifier, status=status_of(error))
         else:
-            logger.error("failed", request_id=identifier, error=type(error).__name__, where=where(error))
+            logger.error("failed", request_id=identifier, error=type(error).__name__, where=list_frames(error))
         return self.door.failure(error, identifier)
 
     def _send_part(self, body: Body) -> None:

@@ -21,11 +21,11 @@ Prefix = Annotated[str, Field(pattern=r"^s3://.+/$")]
 """A prefix of S3 objects that ends in a slash: without the slash, `v1` would match `v10` too."""
 Question = tuple[int, System]
 """The number of a row of the test split, from 0, and the system to ask."""
-Ask = Callable[[System, HeldOutPrompt], str]
+AskSystem = Callable[[System, HeldOutPrompt], str]
 """Raises: DependencyUnavailable without an answer, InvalidInput where the model refuses the prompt."""
 
 
-class AskedRun(WireModel, strict=False):
+class HeldOutPlan(WireModel, strict=False):
     """What to ask for one learning run, as the state machine passes it; not strict, because JSONata may write a whole
     number in another form.
 
@@ -75,7 +75,9 @@ class Progress:
         return self.answered == self.questions
 
 
-def ask_on(prompts: Sequence[HeldOutPrompt], ask: Ask, answers: Answers, *, concurrency: int, time_is_left: Callable[[], bool]) -> Progress:
+def ask_remaining(
+    prompts: Sequence[HeldOutPrompt], ask: AskSystem, answers: Answers, *, concurrency: int, time_is_left: Callable[[], bool]
+) -> Progress:
     """Ask every system every prompt that it has not answered, row by row and `concurrency` at a time, while
     `time_is_left`.
 
@@ -130,6 +132,6 @@ def _ask_concurrently(
         raise failure
 
 
-def no_prompts(dataset_version: str) -> str:
+def explain_no_prompts(dataset_version: str) -> str:
     """The error message for a dataset without held-out interactions."""
     return f"dataset {dataset_version} has no held-out interactions: collect more threads or raise the run's test_share"

@@ -16,7 +16,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
+def bound_proportion(successes: float, n: float, confidence: float = 0.95) -> Interval:
     """Wilson's score interval for a share (Wilson 1927; Brown, Cai & DasGupta 2001, eq. 4).
 
     `successes` in [0, n] out of `n` trials may count halves, for ties. A tie's half varies less than a coin, so with
@@ -60,7 +60,7 @@ def bootstrap_mean(values: Sequence[float], confidence: float = 0.95, *, resampl
     return Interval(end((1 - confidence) / 2), end((1 + confidence) / 2))
 
 
-def by_cluster(values: Sequence[float], clusters: Sequence[str]) -> list[float]:
+def linearize_by_cluster(values: Sequence[float], clusters: Sequence[str]) -> list[float]:
     """One number for each cluster, in order of first appearance. Their mean is the mean of all `values`, and they vary
     as much as the clusters' contributions to it: a mean of values that are alike within clusters is as uncertain as the
     mean of these numbers (linearization, Cameron & Miller 2015, eq. 10). `clusters` names each value's cluster."""
@@ -70,10 +70,10 @@ def by_cluster(values: Sequence[float], clusters: Sequence[str]) -> list[float]:
     return [mean + part * len(contributions) / len(values) for part in contributions.values()]
 
 
-def effective_trials(scores: Sequence[float], clusters: Sequence[str]) -> float:
+def count_effective_trials(scores: Sequence[float], clusters: Sequence[str]) -> float:
     """The number of independent trials that say as much about the share of wins as `scores` (each 0, 1/2 or 1), which
     are alike within clusters. At most the number of scores; where all scores are equal, the number of clusters."""
-    means = by_cluster(scores, clusters)
+    means = linearize_by_cluster(scores, clusters)
     share, n = fmean(scores), len(means)
     variance = sum((mean - share) ** 2 for mean in means) / (n * max(1, n - 1))
     if len(scores) == n or not variance:

@@ -5,7 +5,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from rlaas.evaluation.comparison import SYSTEMS, Comparison, HeldOutCase, ScoredCase, System, SystemFigures, compare, figures, score
+from rlaas.evaluation.comparison import (
+    SYSTEMS,
+    Comparison,
+    HeldOutCase,
+    ScoredCase,
+    System,
+    SystemFigures,
+    compare_systems,
+    compute_figures,
+    score_cases,
+)
 from rlaas.evaluation.intervals import Interval, is_above
 from rlaas.ids import Sha256
 from rlaas.wire import WireModel
@@ -65,7 +75,7 @@ def judge(against: Comparison, candidate: SystemFigures, criteria: Criteria) -> 
         Finding(
             criterion="enough held-out threads",
             met=against.threads >= criteria.min_threads,
-            text=f"{against.threads} held-out threads{_of_people(against)}, at least {criteria.min_threads} wanted",
+            text=f"{against.threads} held-out threads{_format_people(against)}, at least {criteria.min_threads} wanted",
         ),
         Finding(
             criterion="wins more often than the baseline",
@@ -85,11 +95,11 @@ def judge(against: Comparison, candidate: SystemFigures, criteria: Criteria) -> 
     )
 
 
-def _of_people(against: Comparison) -> str:
+def _format_people(against: Comparison) -> str:
     return f" of {against.people} people" if against.people > 1 else ""
 
 
-def promotion_report(
+def build_promotion_report(
     cases: Sequence[HeldOutCase],
     components: Mapping[System, str],
     *,
@@ -102,9 +112,9 @@ def promotion_report(
     """Compare the systems on `cases` and decide. Raises: ValueError without cases."""
     if not cases:
         raise ValueError(f"dataset {dataset_version} has no held-out interactions to judge on")
-    scored_cases = score(cases)
-    systems = {system: figures(cases, scored_cases, system, components[system]) for system in SYSTEMS}
-    against = compare(scored_cases, "candidate", "baseline")
+    scored_cases = score_cases(cases)
+    systems = {system: compute_figures(cases, scored_cases, system, components[system]) for system in SYSTEMS}
+    against = compare_systems(scored_cases, "candidate", "baseline")
     findings = judge(against, systems["candidate"], criteria)
     return PromotionReport(
         created_at=created_at,
@@ -116,7 +126,7 @@ def promotion_report(
         criteria=criteria,
         systems=systems,
         candidate_over_baseline=against,
-        candidate_over_sft_only=compare(scored_cases, "candidate", "sft_only"),
-        sft_only_over_baseline=compare(scored_cases, "sft_only", "baseline"),
+        candidate_over_sft_only=compare_systems(scored_cases, "candidate", "sft_only"),
+        sft_only_over_baseline=compare_systems(scored_cases, "sft_only", "baseline"),
         cases=tuple(scored_cases),
     )

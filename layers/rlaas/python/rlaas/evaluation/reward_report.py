@@ -13,11 +13,11 @@ from typing import Literal
 from rlaas.clock import rfc3339
 from rlaas.errors import InvalidInput
 from rlaas.ids import PolicyId
-from rlaas.rewards.reward import latest_rewards
+from rlaas.rewards.reward import select_latest_rewards
 from rlaas.routing.route import UnitKind
 from rlaas.telemetry.events import RewardComputed
 from rlaas.telemetry.store import EventStore
-from rlaas.voices import MANY, cap, person
+from rlaas.voices import MANY, bound_units, identify_person
 from rlaas.wire import WireModel
 
 MOST_REWARDS = 20_000
@@ -76,14 +76,16 @@ def report_rewards(events: EventStore, tenant_id: str, skill: str, *, first: dat
     `MOST_REWARDS`, DependencyUnavailable."""
     by_policy: dict[str | None, list[RewardComputed]] = {}
     days = (first + timedelta(days=ahead) for ahead in range((last - first).days + 1))
-    stored_events = chain.from_iterable(events.by_day(tenant_id, skill, "reward", day) for day in days)
+    stored_events = chain.from_iterable(events.iterate_day(tenant_id, skill, "reward", day) for day in days)
     for read, stored in enumerate(stored_events):
         if read == MOST_REWARDS:
             raise InvalidInput(f"there are more than {MOST_REWARDS:,} rewards: ask for fewer days, or the lake", param="to")
         event = stored.event()
         if isinstance(event, RewardComputed) and not event.fallback:
             by_policy.setdefault(event.policy_id, []).append(event)
-    figures = {policy: figure for policy, rewards in by_policy.items() if (figure := reward_figures(rewards, unit=unit)) is not None}
+    figures = {
+        policy: figure for policy, rewards in by_policy.items() if (figure := compute_reward_figures(rewards, unit=unit)) is not None
+    }
     others = figures.pop(None, None)
     return RewardReport(unit=unit, policies={policy: figure for policy, figure in figures.items() if policy is not None}, others=others)
 
@@ -91,19 +93,19 @@ def report_rewards(events: EventStore, tenant_id: str, skill: str, *, first: dat
 def group_rewards(rewards: Iterable[RewardComputed], *, unit: UnitKind) -> list[RewardedUnit]:
     """The units of `rewards`, their drafts ordered by the time of their first reward. O(rewards * log(rewards))."""
     rewards = sorted(rewards, key=lambda reward: rfc3339(reward.occurred_at) if reward.occurred_at else "")
-    latest = latest_rewards(rewards)
+    latest = select_latest_rewards(rewards)
     drafts: dict[str, list[RewardComputed]] = {}
     for output_id in dict.fromkeys(reward.output_id for reward in rewards):
         draft = latest[output_id]
         unit_id = {"thread": draft.thread_id, "user": draft.user_id, "interaction": None}[unit]
         drafts.setdefault(unit_id or draft.interaction_id, []).append(draft)
-    people = {name: person(unit_drafts[0].user_id, unit_drafts[0].thread_id, name) for name, unit_drafts in drafts.items()}
+    people = {name: identify_person(unit_drafts[0].user_id, unit_drafts[0].thread_id, name) for name, unit_drafts in drafts.items()}
     counts = Counter(people.values())
-    most = cap(counts.values())
+    most = bound_units(counts.values())
     return [RewardedUnit(people[name], tuple(unit_drafts), min(1.0, most / counts[people[name]])) for name, unit_drafts in drafts.items()]
 
 
-def reward_figures(rewards: Iterable[RewardComputed], *, unit: UnitKind) -> RewardFigures | None:
+def compute_reward_figures(rewards: Iterable[RewardComputed], *, unit: UnitKind) -> RewardFigures | None:
     """The figures of one policy's rewards; `None` without any."""
     entries = group_rewards(rewards, unit=unit)
     if not entries:

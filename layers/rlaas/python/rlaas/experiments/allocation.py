@@ -25,7 +25,7 @@ from pydantic import Field
 
 from rlaas.clock import Timestamp
 from rlaas.experiments.bandit import Allotment, ArmState, ArmStatistics, allocate
-from rlaas.experiments.harm import HarmLedger, Kind, log_wealth, profit_over_bound, weigh
+from rlaas.experiments.harm import HarmKind, HarmLedger, log_wealth, profit_over_bound, weigh_evidence
 from rlaas.experiments.settlement import (
     Deal,
     Harms,
@@ -34,7 +34,7 @@ from rlaas.experiments.settlement import (
     list_decisions,
     select_first_requests,
     select_firsts,
-    settle,
+    settle_deal,
 )
 from rlaas.ids import PolicyId, SkillName, TenantId
 from rlaas.rewards.follow_up import RewardSpecs
@@ -90,9 +90,9 @@ class BanditStatistics(WireModel):
         """A policy's statistics; empty ones for a policy that is not listed."""
         return self.arms.get(policy_id, ArmStatistics())
 
-    def aged(self, days: float, settings: BanditSettings) -> Self:
+    def discount(self, days: float, settings: BanditSettings) -> Self:
         """The statistics with every arm's rewards discounted by `days`."""
-        return self.model_copy(update={"arms": {policy: statistics.aged(days, settings) for policy, statistics in self.arms.items()}})
+        return self.model_copy(update={"arms": {policy: statistics.discount(days, settings) for policy, statistics in self.arms.items()}})
 
 
 class BanditStore(Protocol):
@@ -146,10 +146,10 @@ def allocate_route(
         return Allocation(None, "the route was rolled back")
     stored = statistics.load(tenant_id, skill)
     before = stored or BanditStatistics(tenant_id=tenant_id, skill=skill, guarded_until=route.changed_at, settled_until=route.changed_at)
-    look = _Look(events=events, spec=specs.reward_spec(tenant_id, skill), settings=settings, now=now, most=most)
+    look = _Look(events=events, spec=specs.get_reward_spec(tenant_id, skill), settings=settings, now=now, most=most)
     after, seen = look.add_harms(_readmit_arms(before, route))
     after, settled = look.add_rewards(after)
-    successor, shares = _next_route(route, after, settings, now)
+    successor, shares = _build_next_route(route, after, settings, now)
     after = after.model_copy(update={"dropped": tuple(policy for policy, share in shares.items() if share.dropped)})
     if after != before:
         statistics.save(after.model_copy(update={"version": before.version + 1}))
@@ -187,13 +187,13 @@ class _Look:
         window = timedelta(hours=self.settings.window_hours)
         lag = timedelta(seconds=self.settings.lag_seconds)
         deals, until = self._list_decisions(statistics, statistics.settled_until, self.now - window - lag, window + lag)
-        base = statistics.aged((until - statistics.settled_until) / timedelta(days=1), self.settings)
+        base = statistics.discount((until - statistics.settled_until) / timedelta(days=1), self.settings)
         arms, voices = dict(base.arms), statistics.model_copy(deep=True).voices
         for deal, history in select_firsts(self.events, deals, lag=window + lag, of_day=True):
             at, arm_voices = deal.decision.decided_at, voices.setdefault(deal.policy_id, Voices())
             if arm_voices.hear(find_person(deal, history, lag=window + lag), at):
-                settlement = settle(deal, history, self.spec, until=at + window)
-                arms[deal.policy_id] = arms.get(deal.policy_id, ArmStatistics()).rewarded(settlement.reward, self.settings)
+                settlement = settle_deal(deal, history, self.spec, until=at + window)
+                arms[deal.policy_id] = arms.get(deal.policy_id, ArmStatistics()).add_reward(settlement.reward, self.settings)
             arm_voices.forget(at)
         return base.model_copy(update={"arms": arms, "voices": voices, "settled_until": until}), len(deals)
 
@@ -203,9 +203,9 @@ class _Look:
         return list_decisions(self.events, statistics.tenant_id, statistics.skill, ACTOR, after=after, until=until, lag=lag, most=self.most)
 
 
-def list_bounds(settings: BanditSettings) -> dict[Kind, float]:
+def list_bounds(settings: BanditSettings) -> dict[HarmKind, float]:
     """The bound of each kind of harm that the settings guard against: a share of units, or US dollars a request."""
-    bounds: dict[Kind, float] = {}
+    bounds: dict[HarmKind, float] = {}
     if settings.error_rate is not None:
         bounds["failed"] = settings.error_rate.above
     if settings.safety_rate is not None:
@@ -222,7 +222,7 @@ def count_harms(record: HarmRecord, harms: Harms, settings: BanditSettings, *, a
     all."""
     record.served += 1
     slow = settings.latency is not None and harms.latency_ms is not None and harms.latency_ms > settings.latency.p95_ms
-    values: dict[Kind, float | None] = {
+    values: dict[HarmKind, float | None] = {
         "failed": float(harms.failed),
         "unsafe": float(harms.unsafe),
         "slow": None if harms.latency_ms is None else float(slow),
@@ -240,13 +240,13 @@ def count_harms(record: HarmRecord, harms: Harms, settings: BanditSettings, *, a
             record.ledger.add(kind, at.date(), logs)
 
 
-def breach(record: HarmRecord, settings: BanditSettings) -> str | None:
+def explain_breach(record: HarmRecord, settings: BanditSettings) -> str | None:
     """Why the guards drop an arm; `None` when they do not."""
     bounds = list_bounds(settings)
     if not bounds:
         return None
     weights: Mapping[str, float] = {kind: 1 / len(bounds) for kind in bounds}
-    evidence = weigh({kind: record.ledger.evidence(kind) for kind in bounds}, weights)
+    evidence = weigh_evidence({kind: record.ledger.compute_evidence(kind) for kind in bounds}, weights)
     if evidence.value < 1 / settings.alpha:
         return None
     rates = ", ".join(f"{kind} {total / record.served:.4g}" for kind, total in record.harmed.items() if total)
@@ -261,7 +261,7 @@ def _readmit_arms(statistics: BanditStatistics, route: Route) -> BanditStatistic
     )
 
 
-def _next_route(
+def _build_next_route(
     route: Route, statistics: BanditStatistics, settings: BanditSettings, now: datetime
 ) -> tuple[Route | None, dict[str, Allotment]]:
     """The next route, `None` when its shares would hardly differ; and the new shares by policy."""
@@ -293,7 +293,7 @@ def _next_route(
 
 def _find_breach(statistics: BanditStatistics, arm: Arm, settings: BanditSettings) -> str | None:
     record = statistics.harms.get(arm.policy_id)
-    return breach(record, settings) if record is not None else None
+    return explain_breach(record, settings) if record is not None else None
 
 
 def _set_share(arm: Arm, share: Allotment) -> Arm:

@@ -53,7 +53,7 @@ class ArmStatistics(WireModel):
         """The mean reward; `None` without one."""
         return self.total / self.n if self.n else None
 
-    def rewarded(self, reward: float, settings: BanditSettings) -> Self:
+    def add_reward(self, reward: float, settings: BanditSettings) -> Self:
         """The statistics with one more settled `reward` in [0, 1]."""
         return self.model_copy(
             update={
@@ -65,7 +65,7 @@ class ArmStatistics(WireModel):
             }
         )
 
-    def aged(self, days: float, settings: BanditSettings) -> Self:
+    def discount(self, days: float, settings: BanditSettings) -> Self:
         """The statistics discounted by `days`. All but `settled` lose weight, so that an arm that was once tried enough
         does not get an equal share again because its rewards are old."""
         if settings.half_life_days is None or days <= 0:
@@ -130,7 +130,7 @@ class StudentT:
 Posterior = Beta | StudentT
 
 
-def posterior(statistics: ArmStatistics, settings: BanditSettings) -> Posterior:
+def make_posterior(statistics: ArmStatistics, settings: BanditSettings) -> Posterior:
     """The posterior of the arm's mean reward: Beta for binary rewards, Student-t for continuous ones (Murphy 2007,
     "Conjugate Bayesian analysis of the Gaussian distribution", section 6)."""
     n = statistics.n
@@ -143,7 +143,7 @@ def posterior(statistics: ArmStatistics, settings: BanditSettings) -> Posterior:
     return StudentT(mean=(_PRIOR_WEIGHT * _PRIOR_MEAN + n * mean) / weight, spread=math.sqrt(scale / (shape * weight)), freedom=2 * shape)
 
 
-def best_probabilities(posteriors: Sequence[Posterior]) -> list[float]:
+def compute_best_probabilities(posteriors: Sequence[Posterior]) -> list[float]:
     """For each of the independent `posteriors` the probability that its draw is the largest; they sum to 1.
 
     P(i is best) is the integral of f_i times the product of the others' F_j. The line is cut where any of the densities
@@ -229,7 +229,13 @@ def allocate(arms: Mapping[str, ArmState], settings: BanditSettings, *, parts: i
         raise ValueError("every arm is dropped")
     tried_arms = [name for name in live if arms[name].statistics.settled >= settings.min_samples_per_arm]
     best = (
-        dict(zip(tried_arms, best_probabilities([posterior(arms[name].statistics, settings) for name in tried_arms]), strict=True))
+        dict(
+            zip(
+                tried_arms,
+                compute_best_probabilities([make_posterior(arms[name].statistics, settings) for name in tried_arms]),
+                strict=True,
+            )
+        )
         if tried_arms
         else {}
     )

@@ -31,7 +31,7 @@ from pydantic import Field
 from rlaas.experiments.sequential import SHARES, STAKES
 from rlaas.wire import WireModel
 
-Kind = Literal["failed", "empty", "unsafe", "slow", "unsent", "dear"]
+HarmKind = Literal["failed", "empty", "unsafe", "slow", "unsent", "dear"]
 """In this order: the arm's backend did not answer; its answer was empty; a guardrail acted on the answer; the answer
 took too long; the draft was not sent; the request cost too much."""
 WORSE = "worse"
@@ -108,18 +108,18 @@ class HarmLedger:
     logs: Logs = field(default_factory=dict)
     daily: Logs = field(default_factory=dict)
 
-    def add(self, kind: Kind, day: date, logs: tuple[int, ...], *, times: int = 1) -> None:
+    def add(self, kind: HarmKind, day: date, logs: tuple[int, ...], *, times: int = 1) -> None:
         """Add `times` bets (a negative number takes them back) on a unit that is new to the trial and was decided on
         `day`."""
         forgotten = _add(self.logs, kind, day, logs, times)
         if forgotten is not None:  # wealth that began later has no bets of that day
             self.kept_from = max(self.kept_from, forgotten + 1)
 
-    def add_daily(self, kind: Kind, day: date, logs: tuple[int, ...]) -> None:
+    def add_daily(self, kind: HarmKind, day: date, logs: tuple[int, ...]) -> None:
         """Add one bet on a unit's first request of `day`."""
         _add(self.daily, kind, day, logs, 1)
 
-    def evidence(self, kind: str) -> float:
+    def compute_evidence(self, kind: str) -> float:
         """The wealth of `kind`: reject "the arm does no more of it than it may" at level alpha once it is >=
         1/alpha."""
         days = self.daily.get(kind)
@@ -171,7 +171,7 @@ class Evidence:
     reason: str
 
 
-def weigh(wealth: Mapping[str, float], weights: Mapping[str, float]) -> Evidence:
+def weigh_evidence(wealth: Mapping[str, float], weights: Mapping[str, float]) -> Evidence:
     """The largest wealth among the kinds, each multiplied by its weight, its share of alpha: a union bound, which holds
     whatever the kinds have in common. A kind without wealth counts as 1."""
     kind = max(weights, key=lambda name: weights[name] * wealth.get(name, 1.0))

@@ -42,7 +42,7 @@ GRID = (*(-at for at in reversed(_AT)), *_AT)
 """Differences in mean reward at which the interval may end; an end between two of them is moved outwards."""
 
 
-class Outcome(StrEnum):
+class StepOutcome(StrEnum):
     """What an analysis asks of the rollout; the names are the state machine's branches."""
 
     ADVANCE = "advance"
@@ -276,7 +276,7 @@ class Gate:
 class Analysis:
     """The result of one look at the data: the outcome, and its reason in words with the numbers."""
 
-    outcome: Outcome
+    outcome: StepOutcome
     reason: str
 
 
@@ -294,32 +294,32 @@ def analyse(test: SequentialTest, gate: Gate, *, harm: float, harm_reason: str, 
     better = test.evidence_better(-gate.margin * test.known_share)
     if test.ratio_peak >= 1 / gate.ratio_alpha:
         return Analysis(
-            Outcome.INCONCLUSIVE,
+            StepOutcome.INCONCLUSIVE,
             f"sample ratio mismatch: {counts}, {test.expected:.1f} candidate units expected; evidence {test.ratio_peak:.3g} >= "
             f"{1 / gate.ratio_alpha:.3g}: units are lost or logged differently by arm",
         )
     if test.evidence_unknown >= 1 / gate.ratio_alpha:
         return Analysis(
-            Outcome.INCONCLUSIVE,
+            StepOutcome.INCONCLUSIVE,
             f"outcomes are missing unequally: for {_share(candidate.unknown, candidate.n)} of the candidate's units and "
             f"{_share(control.unknown, control.n)} of the control's; evidence {test.evidence_unknown:.3g} >= {1 / gate.ratio_alpha:.3g}. "
             "Where silence is itself an outcome, declare what it is worth in the skill's reward.missing",
         )
     if harm >= 1 / gate.alpha:
-        return Analysis(Outcome.ROLLBACK, f"{harm_reason}; {counts}; {interval}")
+        return Analysis(StepOutcome.ROLLBACK, f"{harm_reason}; {counts}; {interval}")
     complete = candidate.n - candidate.missing + control.n - control.missing
     with_outcome = min(candidate.n - candidate.unknown, control.n - control.unknown)
     enough = with_outcome >= gate.min_samples and complete >= gate.min_samples
     if better >= 1 / gate.alpha and enough:
         claim = "better" if gate.margin == 0 else f"better than control minus {gate.margin:g}"
         reason = f"candidate is {claim}: evidence {better:.3g} >= {1 / gate.alpha:.3g} after {counts}; {interval}"
-        return Analysis(Outcome.ADVANCE, reason)
+        return Analysis(StepOutcome.ADVANCE, reason)
     time = f"after {waited_seconds:.0f} s of at most {gate.max_wait_seconds:.0f} s"
     lacking = f"evidence {better:.3g} of {1 / gate.alpha:.3g}" if enough else f"of {gate.min_samples} with an outcome needed in each"
     status = f"undecided {time}: {counts}, {lacking}; {interval}"
     if waited_seconds < gate.max_wait_seconds:
-        return Analysis(Outcome.CONTINUE, status)
-    return Analysis(Outcome.INCONCLUSIVE, f"{status}. {needed}")
+        return Analysis(StepOutcome.CONTINUE, status)
+    return Analysis(StepOutcome.INCONCLUSIVE, f"{status}. {needed}")
 
 
 def _share(part: int, of: int) -> str:

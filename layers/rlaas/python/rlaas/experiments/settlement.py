@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from rlaas.rewards.reward import components_of
+from rlaas.rewards.reward import compute_components
 from rlaas.routing.assign import CONTROL, Decision
 from rlaas.skills.skill import RewardSpec
 from rlaas.telemetry.events import GuardrailActed, InteractionCreated, OutputProduced, RequestFailed, RewardComputed
 from rlaas.telemetry.store import EventStore, StoredEvent
-from rlaas.voices import person
+from rlaas.voices import identify_person
 
 T = TypeVar("T")
 _READERS = 16
@@ -90,7 +90,7 @@ def list_decisions(
     deals: list[Deal] = []
     if until <= after:
         return deals, after
-    for stored in events.by_trial(tenant_id, skill, trial, after=after, until=until):
+    for stored in events.iterate_trial(tenant_id, skill, trial, after=after, until=until):
         deal = Deal.of(stored)
         if len(deals) >= most and deal.decision.decided_at > deals[-1].decision.decided_at:
             until = deals[-1].decision.decided_at
@@ -119,7 +119,7 @@ def is_first_of_unit(events: EventStore, deal: Deal, *, lag: timedelta, of_day: 
         raise ValueError(f"{deal.stored.event_id} is of no trial")
     midnight = trial.decided_at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     since = midnight if of_day else None
-    for earlier in events.by_unit(deal.stored.tenant_id, deal.stored.skill, trial.name, trial.unit, since=since):
+    for earlier in events.iterate_unit(deal.stored.tenant_id, deal.stored.skill, trial.name, trial.unit, since=since):
         if earlier.trial is None or earlier.trial.decided_at > trial.decided_at:
             break
         is_earlier = (earlier.trial.decided_at, earlier.event_id) < (trial.decided_at, deal.stored.event_id)
@@ -142,17 +142,18 @@ def select_firsts(
 
 def read_history(events: EventStore, deal: Deal) -> list[StoredEvent]:
     """Every event of the decision's interaction, in the order received."""
-    return events.by_interaction(deal.stored.tenant_id, deal.stored.interaction_id or "")
+    return events.read_interaction(deal.stored.tenant_id, deal.stored.interaction_id or "")
 
 
 def find_person(deal: Deal, history: Sequence[StoredEvent], *, lag: timedelta) -> str:
-    """The person behind the decision's unit (`voices.person`): the user that the output names, else the one that the
-    interaction names if it was received within `lag` of the decision, so that the result stays the same later."""
+    """The person behind the decision's unit (`voices.identify_person`): the user that the output names, else the one
+    that the interaction names if it was received within `lag` of the decision, so that the result stays the same
+    later."""
     user_id, thread_id = deal.user_id, deal.stored.thread_id
     if user_id is None:
         interaction = _find_interaction([event for event in history if event.received_at <= deal.decision.decided_at + lag])
         user_id, thread_id = (interaction.user_id, thread_id or interaction.thread_id) if interaction is not None else (None, thread_id)
-    return person(user_id, thread_id, f"{deal.decision.bucket:.17g}")
+    return identify_person(user_id, thread_id, f"{deal.decision.bucket:.17g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,15 +184,15 @@ def find_harms(deal: Deal, history: Sequence[StoredEvent]) -> Harms:
     return Harms(failed=False, empty=empty, unsafe=unsafe, latency_ms=output.latency_ms, cost_usd=output.cost_usd)
 
 
-def settle(deal: Deal, history: Sequence[StoredEvent], spec: RewardSpec, *, until: datetime) -> Settlement:
+def settle_deal(deal: Deal, history: Sequence[StoredEvent], spec: RewardSpec, *, until: datetime) -> Settlement:
     """The outcome of the decision at `until`, when its window closed, from the events `history` of its interaction.
 
     A failure whose interaction got an answer after all counts by that answer.
     """
-    output = _answer(deal, history, until)
+    output = _find_answer(deal, history, until)
     if output is None:
         return Settlement(reward=0.0, missing=(), unknown=False)
-    components = components_of(output, _feedback(output, history, until)).values
+    components = compute_components(output, _select_feedback(output, history, until)).values
     defaults = {"edit_similarity": spec.missing.edit_similarity, "sent": spec.missing.sent}
     missing = tuple(name for name in spec.weights if name not in components)
     values = {name: components[name] if name in components else defaults[name] or 0.0 for name in spec.weights}
@@ -229,7 +230,7 @@ def _find_interaction(history: Sequence[StoredEvent]) -> InteractionCreated | No
     return next((event for event in events if isinstance(event, InteractionCreated)), None)
 
 
-def _answer(deal: Deal, history: Sequence[StoredEvent], until: datetime) -> StoredEvent | None:
+def _find_answer(deal: Deal, history: Sequence[StoredEvent], until: datetime) -> StoredEvent | None:
     if deal.stored.event_type == "output":
         return deal.stored
     return next(
@@ -242,7 +243,7 @@ def _answer(deal: Deal, history: Sequence[StoredEvent], until: datetime) -> Stor
     )
 
 
-def _feedback(output: StoredEvent, history: Sequence[StoredEvent], until: datetime) -> list[StoredEvent]:
+def _select_feedback(output: StoredEvent, history: Sequence[StoredEvent], until: datetime) -> list[StoredEvent]:
     """Feedback on `output` received by `until`; feedback without an output id is about the interaction's last
     output."""
     outputs = [

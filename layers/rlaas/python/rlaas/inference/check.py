@@ -12,7 +12,7 @@ from rlaas.inference.gateway import Gateway
 from rlaas.inference.render import BLOCKED, Actions, Blocked, PolicyAction
 from rlaas.inference.spending import Spent
 from rlaas.policies.bundle import Policy
-from rlaas.policies.render_prompt import finished
+from rlaas.policies.render_prompt import finish_text
 from rlaas.telemetry.item_size import cut
 
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -66,7 +66,7 @@ def check_answer(exchange: Exchange, gateway: Gateway, *, again: bool = False) -
         raise ValueError("nobody was asked")
     policy, choices = question.policy, bound_choices(completion.choices)
     if policy.prompt.output is not None:
-        choices = tuple(replace(choice, text=finished(policy.prompt, choice.text), annotations=()) for choice in choices)
+        choices = tuple(replace(choice, text=finish_text(policy.prompt, choice.text), annotations=()) for choice in choices)
     regenerate = False
     if policy.guardrails.output:
         choices, actions, regenerate = _guard_choices(choices, exchange, policy, gateway, again=again)

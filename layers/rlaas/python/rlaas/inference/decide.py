@@ -7,12 +7,12 @@ from pydantic import Field, field_validator, model_validator
 
 from rlaas.chat import Document, Message
 from rlaas.errors import NotFound
-from rlaas.ids import ExternalId, PolicyId, SkillName, UserId, bound_id, derived_id, new_id, pseudonym_of
+from rlaas.ids import ExternalId, PolicyId, SkillName, UserId, derive_id, make_bound_id, make_pseudonym, new_id
 from rlaas.inference.gateway import Gateway
 from rlaas.metering.budgets import Cap
 from rlaas.parts import MOST_PARTS
 from rlaas.policies.bundle import Policy
-from rlaas.routing.assign import CONTROL, PINNED, Decision, assign, pinned
+from rlaas.routing.assign import CONTROL, PINNED, Decision, assign, pin_decision
 from rlaas.routing.route import Route
 from rlaas.telemetry.events import InteractionCreated, Tag
 from rlaas.telemetry.ingest import make_id
@@ -56,7 +56,7 @@ class InferRequest(WireModel):
             value = parameters.get(name)
             if value is not None and not (type(value) is int and 1 <= value <= most):
                 raise ValueError(f"{name} is a whole number from 1 to {most}")
-        return parameters | {name: pseudonym_of(user) for name in _NAMES_OF_USERS if isinstance(user := parameters.get(name), str)}
+        return parameters | {name: make_pseudonym(user) for name in _NAMES_OF_USERS if isinstance(user := parameters.get(name), str)}
 
     @model_validator(mode="after")
     def _inputs_or_messages(self) -> Self:
@@ -110,13 +110,13 @@ def decide_policy(request: InferRequest, asker: Asker, gateway: Gateway, *, idem
     started = gateway.timer()
     tenant_id = asker.tenant_id
     interaction_id = request.interaction_id or make_id(tenant_id, "interaction", "int", idempotency_key)
-    route = gateway.routes.current_route(tenant_id, request.skill)
+    route = gateway.routes.get_route_for_request(tenant_id, request.skill)
     unit, decision_id, now = _find_unit(route, request, interaction_id), new_id("dec"), gateway.clock()
     if request.policy_id is None:
         spent = gateway.spending.spent_arms(route, tenant_id, now=now)
         decision = assign(route, unit, decision_id=decision_id, decided_at=now, interaction_id=interaction_id, without=spent)
     else:
-        decision = pinned(route, request.policy_id, unit, decision_id=decision_id, decided_at=now)
+        decision = pin_decision(route, request.policy_id, unit, decision_id=decision_id, decided_at=now)
     if any(message.parts for message in request.messages or ()):  # shadows read what is stored, and parts are not
         decision = decision.model_copy(update={"shadows": ()})
     policy = gateway.routes.get_policy(tenant_id, decision.policy_id)
@@ -137,7 +137,7 @@ def decide_policy(request: InferRequest, asker: Asker, gateway: Gateway, *, idem
 
 def bind_output_id(interaction_id: str, tail: str) -> str:
     """The id of an output of the interaction. Whoever knows the interaction's id alone cannot guess it."""
-    return bound_id("out", interaction_id, tail) or derived_id("out", interaction_id, tail)
+    return make_bound_id("out", interaction_id, tail) or derive_id("out", interaction_id, tail)
 
 
 def _find_unit(route: Route, request: InferRequest, interaction_id: str) -> str:

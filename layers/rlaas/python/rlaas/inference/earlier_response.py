@@ -10,7 +10,7 @@ from typing import Literal
 
 from rlaas.chat import Message
 from rlaas.errors import InvalidInput, NotFound, PreviousResponseNotFound
-from rlaas.ids import interaction_of, is_external_id
+from rlaas.ids import find_interaction_id, is_external_id
 from rlaas.inference.response_items import FunctionCall, InputItem, InputMessage, ItemReference, ReasoningItem, ReasoningText, place_of
 from rlaas.inference.sent_parts import add_thoughts
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
@@ -118,7 +118,7 @@ def _item_of(output: OutputProduced, item: int | Literal["msg", "rs"]) -> InputM
 def _read_turns(output_ids: Iterable[str], tenant_id: str, store: EventStore) -> dict[str, _Turn]:
     """The outputs with these ids and what they answered; absent ones are left out."""
     ids = [output_id for output_id in output_ids if is_external_id(output_id)]
-    events = store.get_many(tenant_id, [*ids, *filter(None, map(interaction_of, ids))])
+    events = store.get_many(tenant_id, [*ids, *filter(None, map(find_interaction_id, ids))])
     outputs = {one: output for one in ids if isinstance(output := _event(events, one), OutputProduced)}
     if missing := {output.interaction_id for output in outputs.values()} - events.keys():
         events |= store.get_many(tenant_id, missing)

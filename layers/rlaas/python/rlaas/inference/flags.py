@@ -11,7 +11,7 @@ from datetime import datetime
 from pydantic import JsonValue
 
 from rlaas.errors import NotFound
-from rlaas.ids import new_id, pseudonym_of
+from rlaas.ids import make_pseudonym, new_id
 from rlaas.inference.gateway import RouteSource
 from rlaas.routing.assign import Decision, assign
 
@@ -49,10 +49,10 @@ def evaluate(skill: str, unit: str | None, tenant_id: str, *, routes: RouteSourc
     Raises: CannotEvaluate when the skill has no route, or its route needs a unit.
     """
     try:
-        route = routes.current_route(tenant_id, skill)
+        route = routes.get_route_for_request(tenant_id, skill)
     except NotFound as error:
         raise CannotEvaluate(404, "FLAG_NOT_FOUND", error.detail, key=skill) from None
-    pseudonym = pseudonym_of(unit) if route.unit == "user" else unit
+    pseudonym = make_pseudonym(unit) if route.unit == "user" else unit
     decision = assign(route, pseudonym or "", decision_id=new_id("dec"), decided_at=now)
     splits = sum(candidate.probability > 0 for candidate in decision.candidates) > 1
     if splits and pseudonym is None:

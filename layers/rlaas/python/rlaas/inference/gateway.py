@@ -20,7 +20,7 @@ from rlaas.telemetry.store import EventStore
 class RouteSource(Protocol):
     """Reads the route and its policies for one request."""
 
-    def current_route(self, tenant_id: str, skill: str) -> Route:
+    def get_route_for_request(self, tenant_id: str, skill: str) -> Route:
         """The route as it is now, never remembered. Raises: NotFound."""
         ...
 

@@ -109,7 +109,7 @@ def decide(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency
     """
     assignment = decide_policy(request, asker, gateway, idempotency_key=idempotency_key)
     question = render_question(assignment, assignment.policy, gateway)
-    if (refusal := gateway.allowed.refusal(assignment.policy.backend)) is not None:
+    if (refusal := gateway.allowed.find_refusal(assignment.policy.backend)) is not None:
         raise Forbidden(refusal)
     exchange = open_exchange(assignment, question, None)
     new = True

@@ -9,17 +9,17 @@ from ulid import ULID
 
 from rlaas.chat import UNKNOWN_PROCESSING, Choice, Processing, Usage
 from rlaas.errors import Conflict, DependencyUnavailable
-from rlaas.ids import bound_id, derived_id, text_sha256
+from rlaas.ids import derive_id, hash_text, make_bound_id
 from rlaas.inference.ask import Exchange
 from rlaas.inference.check import Outcome
 from rlaas.inference.decide import Assignment, bind_output_id
 from rlaas.inference.gateway import Gateway
 from rlaas.inference.render import PolicyAction, Question
 from rlaas.inference.reserve import settle_budgets
-from rlaas.metering.prices import usd
+from rlaas.metering.prices import to_usd
 from rlaas.routing.assign import Decision
 from rlaas.telemetry.events import GuardrailActed, InteractionCreated, OutputProduced, RequestFailed
-from rlaas.telemetry.feedback_token import ShownOutput, feedback_token
+from rlaas.telemetry.feedback_token import ShownOutput, issue_feedback_token
 from rlaas.telemetry.ingest import is_same_event, prepare, prepare_answers, prepare_request
 from rlaas.telemetry.store import StoredEvent
 
@@ -204,7 +204,7 @@ def make_feedback_token(assignment: Assignment, output_id: str, gateway: Gateway
     """What a page that shows the output gives feedback by."""
     request = assignment.request
     output = ShownOutput(request.skill, assignment.interaction_id, output_id, request.thread_id, request.user_id)
-    return feedback_token(output, scrubber=gateway.scrubber, now=gateway.clock())
+    return issue_feedback_token(output, scrubber=gateway.scrubber, now=gateway.clock())
 
 
 def guardrail_events(actions: Sequence[PolicyAction], assignment: Assignment, output_id: str) -> list[GuardrailActed]:
@@ -215,13 +215,13 @@ def guardrail_events(actions: Sequence[PolicyAction], assignment: Assignment, ou
     request, interaction_id, events = assignment.request, assignment.interaction_id, []
     for position, (policy_id, action) in enumerate((item.policy_id, item.action) for item in actions):
         parts = (output_id, policy_id, action.stage, str(position))
-        bound = bound_id("grd", interaction_id, text_sha256("/".join(parts))[:16])
+        bound = make_bound_id("grd", interaction_id, hash_text("/".join(parts))[:16])
         events.append(
             GuardrailActed(
                 skill=request.skill,
                 thread_id=request.thread_id,
                 user_id=request.user_id,
-                guardrail_id=bound or derived_id("grd", assignment.asker.tenant_id, interaction_id, *parts),
+                guardrail_id=bound or derive_id("grd", assignment.asker.tenant_id, interaction_id, *parts),
                 interaction_id=interaction_id,
                 output_id=output_id,
                 policy_id=policy_id,
@@ -256,7 +256,7 @@ def _record_failure(exchange: Exchange, reason: str, gateway: Gateway) -> None:
         skill=request.skill,
         thread_id=request.thread_id,
         user_id=request.user_id,
-        failure_id=bound_id("fal", interaction_id, tail) or derived_id("fal", interaction_id, tail),
+        failure_id=make_bound_id("fal", interaction_id, tail) or derive_id("fal", interaction_id, tail),
         interaction_id=interaction_id,
         decision=decision,
         reason=reason[:500],
@@ -275,7 +275,7 @@ def _price_answer(exchange: Exchange, gateway: Gateway) -> dict[str, Any]:
     return {
         "estimated_usage": spent.usage,
         "model": backend.model,
-        "cost_usd": usd(spent.amount.nano_usd) if spent.priced else None,
+        "cost_usd": to_usd(spent.amount.nano_usd) if spent.priced else None,
         "price_version": spent.version,
     }
 
@@ -302,7 +302,7 @@ def _build_outputs(outcome: Outcome) -> list[OutputProduced]:
         latency_ms=outcome.latency_ms,
         finish_reason=outcome.choices[0].finish_reason,
         model=exchange.backend.model if exchange.backend is not None else None,
-        cost_usd=usd(spent.amount.nano_usd) if spent is not None and spent.priced else None,
+        cost_usd=to_usd(spent.amount.nano_usd) if spent is not None and spent.priced else None,
         price_version=spent.version if spent is not None else None,
         key_id=assignment.asker.key_id,
     )

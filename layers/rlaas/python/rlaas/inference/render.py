@@ -10,7 +10,7 @@ from rlaas.chat import ChatCall, Choice, Document, Message
 from rlaas.inference.decide import Assignment
 from rlaas.inference.gateway import Gateway
 from rlaas.policies.bundle import Policy
-from rlaas.policies.render_prompt import offered_tools, render, render_before
+from rlaas.policies.render_prompt import list_offered_tools, render, render_before
 
 if TYPE_CHECKING:
     from rlaas.policies.guardrails.checks import GuardrailAction
@@ -120,7 +120,7 @@ def _render_call(assignment: Assignment, admitted: Admitted) -> ChatCall:
 
 def _merge_parameters(policy: Policy, overrides: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """The request's parameters over the policy's; OpenAI's newer name for the limit of an answer replaces the older."""
-    own = {**policy.sampling.parameters(), **offered_tools(policy.prompt)}
+    own = {**policy.sampling.parameters(), **list_offered_tools(policy.prompt)}
     parameters = {name: value for name, value in overrides.items() if value is not None}
     if "max_completion_tokens" in parameters:
         del own["max_tokens"]

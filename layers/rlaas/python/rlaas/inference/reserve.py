@@ -7,7 +7,7 @@ from rlaas.inference.decide import Assignment
 from rlaas.inference.gateway import Gateway
 from rlaas.inference.render import Blocked, Question, render_unguarded
 from rlaas.inference.spending import PossibleCall
-from rlaas.metering.budgets import Amount, Request
+from rlaas.metering.budgets import Amount, SpendingRequest
 from rlaas.metering.ledger import Reservation
 
 
@@ -22,7 +22,7 @@ def reserve_budgets(assignment: Assignment, question: Question | Blocked, gatewa
         return None
     policy = question.policy
     calls = iter([PossibleCall(policy, question.call, (policy.backend,))]) if alone else _list_possible_calls(assignment, question, gateway)
-    request = Request(
+    request = SpendingRequest(
         skill=assignment.request.skill,
         key_id=assignment.asker.key_id or "",
         mirrored=assignment.decision.shadow,

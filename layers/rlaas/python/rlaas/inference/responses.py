@@ -278,7 +278,7 @@ def _name_calls(messages: tuple[Message, ...], scrubber: Scrubber) -> tuple[Mess
     lost = [message.tool_call_id for message in messages if message.tool_call_id is not None and message.tool_call_id not in calls]
     if not lost:
         return messages
-    own = dict(zip(scrubber.by_patterns.texts(lost), lost, strict=True))
+    own = dict(zip(scrubber.by_patterns.scrub(lost), lost, strict=True))
     if unknown := next((one for masked, one in own.items() if masked not in calls), None):
         raise InvalidInput(f"there is no function_call with the call_id {unknown!r}", param="input")
     return tuple(

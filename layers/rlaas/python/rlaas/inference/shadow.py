@@ -5,7 +5,7 @@ that a shadow can neither slow it nor fail it; it spends from budgets of scope `
 """
 
 from rlaas.errors import NotFound
-from rlaas.ids import PolicyId, TenantId, derived_id, interaction_of, policy_version
+from rlaas.ids import PolicyId, TenantId, derive_id, find_interaction_id, parse_policy_id
 from rlaas.inference.ask import ask_alone, open_exchange
 from rlaas.inference.check import check_answer
 from rlaas.inference.decide import Asker, Assignment
@@ -13,7 +13,7 @@ from rlaas.inference.gateway import Gateway
 from rlaas.inference.record import record_unanswered, record_unseen
 from rlaas.inference.render import render_question
 from rlaas.inference.reserve import reserve_budgets
-from rlaas.routing.assign import Decision, shadow_decision
+from rlaas.routing.assign import Decision, make_shadow_decision
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
 from rlaas.telemetry.store import StoredEvent
 from rlaas.wire import MAX_HOPS, WireModel
@@ -33,9 +33,9 @@ class ShadowTask(WireModel):
     @property
     def shadow_id(self) -> str:
         """The id of the shadow's output: always the same, so that a task done twice leaves one output."""
-        readable = f"{self.output_id}_s{policy_version(self.policy_id)[1]}"
-        bound = interaction_of(self.output_id) is not None and len(readable) <= 64
-        return readable if bound else derived_id("out", self.tenant_id, self.output_id, self.policy_id)
+        readable = f"{self.output_id}_s{parse_policy_id(self.policy_id)[1]}"
+        bound = find_interaction_id(self.output_id) is not None and len(readable) <= 64
+        return readable if bound else derive_id("out", self.tenant_id, self.output_id, self.policy_id)
 
 
 def shadow_tasks(served: StoredEvent) -> list[ShadowTask]:
@@ -92,7 +92,7 @@ def _assign_shadow(
         asker=Asker(task.tenant_id, served.key_id, hops=MAX_HOPS),
         interaction_id=task.interaction_id,
         output_id=task.shadow_id,
-        decision=shadow_decision(decision, task.policy_id),
+        decision=make_shadow_decision(decision, task.policy_id),
         policy=policy,
         started=gateway.timer(),
     )

@@ -8,11 +8,11 @@ from datetime import datetime
 from pydantic import JsonValue
 
 from rlaas.chat import ChatCall, Choice, Completion, Usage
-from rlaas.ids import PolicyId, canonical_json
-from rlaas.metering.budgets import NOTHING, Amount, Budgets, Limit, Request, charges, estimated_tokens
+from rlaas.ids import PolicyId, encode_canonical_json
+from rlaas.metering.budgets import NOTHING, Amount, Budgets, Limit, SpendingRequest, estimate_tokens, list_charges
 from rlaas.metering.counters import Counters, Overloaded
-from rlaas.metering.ledger import Reservation, reserve, settle, spent_arms
-from rlaas.metering.prices import PriceTable, cost
+from rlaas.metering.ledger import Reservation, find_spent_arms, reserve, settle
+from rlaas.metering.prices import PriceTable, compute_cost
 from rlaas.metering.shards import ShardChoice
 from rlaas.policies.backend import BackendSpec
 from rlaas.policies.bundle import Policy
@@ -61,14 +61,14 @@ class Spending:
     def spent_arms(self, route: Route, tenant_id: str, *, now: datetime) -> frozenset[PolicyId]:
         """The arms of `route` whose cap is spent; read only where a route has caps. Raises: DependencyUnavailable."""
         caps = {arm.policy_id: arm.cap for arm in route.arms if arm.live and arm.cap is not None}
-        return spent_arms(self.counters.read(tenant_id), caps, now=now) if caps else frozenset()
+        return find_spent_arms(self.counters.read(tenant_id), caps, now=now) if caps else frozenset()
 
-    def begin(self, tenant_id: str, request: Request, calls: Iterable[PossibleCall], *, now: datetime) -> Reservation | None:
+    def begin(self, tenant_id: str, request: SpendingRequest, calls: Iterable[PossibleCall], *, now: datetime) -> Reservation | None:
         """Set aside the most that one of `calls` is expected to cost.
 
         None, and `calls` are not read, where nothing limits the request. Raises: QuotaExceeded, DependencyUnavailable.
         """
-        due = charges(self.budgets, request, now=now, ceilings=self.ceilings)
+        due = list_charges(self.budgets, request, now=now, ceilings=self.ceilings)
         if not due:
             return None
         amounts = [amount for call in calls for amount in self._list_amounts(call)]
@@ -119,7 +119,9 @@ class Spending:
         price = own or self.prices.prices.get(model)
         nano = 0
         if price is not None:
-            nano = cost(price, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cached_tokens=usage.cached_tokens)
+            nano = compute_cost(
+                price, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cached_tokens=usage.cached_tokens
+            )
         amount = Amount(tokens=usage.input_tokens + usage.output_tokens, nano_usd=nano)
         return Spent(amount, usage, priced=price is not None, version=None if own is not None or price is None else self.prices.version)
 
@@ -136,7 +138,7 @@ def is_believable(usage: Usage, call: ChatCall) -> bool:
 def estimate_usage(call: ChatCall, completion: Completion) -> Usage:
     """What an answer used of which the backend did not tell the usage to the end: what it told, and for the rest an
     estimate from what was read and written."""
-    output_tokens = estimated_tokens(text for choice in completion.choices for text in _list_texts(choice))
+    output_tokens = estimate_tokens(text for choice in completion.choices for text in _list_texts(choice))
     so_far = completion.usage_so_far
     if so_far is None:
         return Usage(input_tokens=count_prompt_tokens(call), output_tokens=output_tokens)
@@ -162,12 +164,12 @@ def count_prompt_tokens(call: ChatCall) -> int:
     """About what the model reads: the messages, the images and calls of tools in them, the tools and the schema it is
     shown."""
     arguments = [tool.function.model_dump_json() for message in call.messages for tool in message.tool_calls]
-    schemas = [canonical_json(call.parameters[name]) for name in ("tools", "response_format") if name in call.parameters]
+    schemas = [encode_canonical_json(call.parameters[name]) for name in ("tools", "response_format") if name in call.parameters]
     vendors_own = _TOOLS_PROMPT_TOKENS if "tools" in call.parameters else 0
     thoughts = [message.reasoning_content for message in call.messages if message.reasoning_content]
     parts = sum(part.most_tokens for message in call.messages for part in message.parts)
     texts = [*(message.content for message in call.messages), *thoughts, *arguments, *schemas]
-    return estimated_tokens(texts) + parts + vendors_own
+    return estimate_tokens(texts) + parts + vendors_own
 
 
 def _bound_output_tokens(parameters: Mapping[str, JsonValue]) -> int:

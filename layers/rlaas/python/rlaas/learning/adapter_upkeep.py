@@ -13,7 +13,7 @@ from functools import partial
 from typing import Protocol
 
 from rlaas.errors import Conflict, DependencyUnavailable, RlaasError
-from rlaas.ids import adapter_name, adapters_owner
+from rlaas.ids import find_adapter_owner, make_adapter_name
 from rlaas.metering.ceilings import check_ceiling
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import Policy
@@ -34,7 +34,7 @@ _NEWEST = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedAdapter:
     """An adapter at the endpoint. `status` is SageMaker's: Creating, InService, Updating, Deleting or Failed, the last
     with its `reason`."""
 
@@ -47,11 +47,11 @@ class Loaded:
 class Adapters(Protocol):
     """The adapters of one stage's endpoint. Each method raises DependencyUnavailable when SageMaker does not answer."""
 
-    def all(self) -> Iterator[Loaded]:
+    def iterate_loaded(self) -> Iterator[LoadedAdapter]:
         """All of them, and no other component."""
         ...
 
-    def find(self, name: str) -> Loaded | None:
+    def find(self, name: str) -> LoadedAdapter | None:
         """One of them; `None` when there is none."""
         ...
 
@@ -90,7 +90,9 @@ def check_adapters(adapters: Adapters, tenant_id: str, *, endpoint: str, most: i
     """Check that the tenant may have `more` adapters loaded, at most `most` in all. Raises: QuotaExceeded,
     DependencyUnavailable."""
     if most is not None:
-        count = sum(adapters_owner(adapter.name, endpoint) == tenant_id for adapter in adapters.all() if adapter.status != "Deleting")
+        count = sum(
+            find_adapter_owner(adapter.name, endpoint) == tenant_id for adapter in adapters.iterate_loaded() if adapter.status != "Deleting"
+        )
         check_ceiling(most - more + 1, count, f"loaded adapters beside the {more} that this takes")
 
 
@@ -127,7 +129,7 @@ def ensure_loaded(policy: Policy, adapters: Adapters, *, endpoint: str, param: s
         raise DependencyUnavailable(message, retry_after_s=LOADING_S)
 
 
-def keep_up(
+def maintain_adapters(
     records: Records, adapters: Adapters, *, endpoint: str, now: datetime, dry_run: bool, time_is_left: Callable[[], bool]
 ) -> Upkeep:
     """Unload what nothing names any more and load what a route names and is missing, tenant by tenant of those that
@@ -136,9 +138,9 @@ def keep_up(
     Each step is safe to repeat and a failed one does not stop the others. A `dry_run` only returns what would be done.
     Raises: DependencyUnavailable when the adapters cannot be listed.
     """
-    by_tenant: dict[str, list[Loaded]] = defaultdict(list)
-    for adapter in adapters.all():
-        owner = adapters_owner(adapter.name, endpoint)
+    by_tenant: dict[str, list[LoadedAdapter]] = defaultdict(list)
+    for adapter in adapters.iterate_loaded():
+        owner = find_adapter_owner(adapter.name, endpoint)
         if owner is not None and adapter.status != "Deleting":
             by_tenant[owner].append(adapter)
     done: dict[str, list[str]] = {"kept": [], "unloaded": [], "loaded": [], "failed": []}
@@ -174,7 +176,7 @@ def unload_all(adapters: Adapters, *, pause: Callable[[], None], time_is_left: C
     """Unload every adapter and wait until they are gone, because only then can the base model, and with it the
     endpoint, be deleted."""
     names: dict[str, None] = {}
-    while (remaining := [*adapters.all()]) and time_is_left():
+    while (remaining := [*adapters.iterate_loaded()]) and time_is_left():
         for adapter in remaining:
             if adapter.status != "Deleting":
                 try:
@@ -189,7 +191,7 @@ def unload_all(adapters: Adapters, *, pause: Callable[[], None], time_is_left: C
 def _list_components(policy: Policy, endpoint: str) -> Iterator[tuple[str, str | None]]:
     """The adapters of `endpoint` that a policy asks, each with the URI of its weights, if that is known."""
     for backend in (policy.backend, *policy.fallbacks):
-        if isinstance(backend, SageMakerBackend) and backend.component and adapters_owner(backend.component, endpoint):
+        if isinstance(backend, SageMakerBackend) and backend.component and find_adapter_owner(backend.component, endpoint):
             own = policy.adapter if policy.adapter is not None and policy.adapter.name == backend.component else None
             yield backend.component, own.artifact_uri if own is not None else None
 
@@ -217,7 +219,7 @@ class _Waiting:
         if self._skills is None:
             self._skills = [skill.skill for skill in list_all(self._records, Skill, self._tenant_id, SKILL_PREFIX)]
         version = int(name.removesuffix("--sft").rpartition("--v")[2])
-        owners = [skill for skill in self._skills if adapter_name(self._endpoint, self._tenant_id, skill, version) == name]
+        owners = [skill for skill in self._skills if make_adapter_name(self._endpoint, self._tenant_id, skill, version) == name]
         return any(name in self._newest_of(skill) for skill in owners)
 
     def _newest_of(self, skill: str) -> frozenset[str]:

@@ -15,11 +15,11 @@ from pydantic import Field, JsonValue
 
 from rlaas.clock import Clock, Timestamp
 from rlaas.errors import Conflict, NotFound
-from rlaas.evaluation.asking import AskedRun
+from rlaas.evaluation.asking import HeldOutPlan
 from rlaas.evaluation.comparison import System
 from rlaas.evaluation.report import Criteria, PromotionReport
-from rlaas.ids import PolicyId, SkillName, TenantId, adapter_name, base_component, policy_id
-from rlaas.learning.selection import unload_statement
+from rlaas.ids import PolicyId, SkillName, TenantId, make_adapter_name, make_base_component_name, make_policy_id
+from rlaas.learning.selection import build_unload_statement
 from rlaas.learning.training import TrainingSettings
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import AdapterRef, Policy
@@ -67,7 +67,7 @@ class LearningRun(WireModel):
     @property
     def registered_policy_id(self) -> str | None:
         """The policy that the run registered; `None` without one."""
-        return policy_id(self.skill, self.policy_version) if self.policy_version is not None and self.status == "registered" else None
+        return make_policy_id(self.skill, self.policy_version) if self.policy_version is not None and self.status == "registered" else None
 
 
 class Dataset(WireModel):
@@ -89,7 +89,7 @@ class Artifacts(Protocol):
         """The whole file. Raises: NotFound."""
         ...
 
-    def sha256(self, uri: str) -> str:
+    def read_sha256(self, uri: str) -> str:
         """The file's SHA-256, hexadecimal. Raises: NotFound."""
         ...
 
@@ -99,7 +99,7 @@ class Records(Registry, Routes, Policies, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RunSite:
     """Where a stage's runs happen: its name, its lake's bucket, its artifacts bucket with the base model under
     `models/`, its endpoint."""
 
@@ -122,19 +122,20 @@ class RunConductor:
     records: Records
     artifacts: Artifacts
     clock: Clock
-    place: Place
+    place: RunSite
     tenant_id: str
     skill: str
     run_id: str
 
     def begin(self) -> dict[str, JsonValue]:
-        """Allocate the run's version and return the name, arguments and URIs of each job (`plan`). Raises: NotFound."""
+        """Allocate the run's version and return the name, arguments and URIs of each job (`plan_run`). Raises:
+        NotFound."""
         run = self._run()
         if run.version is None:
-            number = self.records.next_number(self.tenant_id, self.skill, "dataset")
+            number = self.records.allocate_number(self.tenant_id, self.skill, "dataset")
             run = self._amend(lambda current: current.model_copy(update={"version": current.version or number}))
         baseline = self.records.get_policy(self.tenant_id, run.baseline)
-        return plan(run, self.place, baseline)
+        return plan_run(run, self.place, baseline)
 
     def decide(self) -> LearningRun:
         """Record the dataset, and register the adapter as the skill's next policy if the promotion report recommends
@@ -151,7 +152,7 @@ class RunConductor:
         if not report.promote:
             return self._close("rejected", report.reason, report_uri=paths.report)
         if run.policy_version is None:
-            number = self.records.next_number(self.tenant_id, self.skill, "policy")
+            number = self.records.allocate_number(self.tenant_id, self.skill, "policy")
             run = self._amend(lambda current: current.model_copy(update={"policy_version": current.policy_version or number}))
         self._register_policy(run, paths)
         return self._close("registered", report.reason, report_uri=paths.report)
@@ -163,7 +164,7 @@ class RunConductor:
         except NotFound:
             return None
 
-    def to_release(self) -> list[JsonValue]:
+    def list_unneeded_adapters(self) -> list[JsonValue]:
         """The adapters that are no longer needed: the SFT-only control, and the candidate unless it was registered."""
         try:
             run = self._run()
@@ -193,7 +194,7 @@ class RunConductor:
         adapter = AdapterRef(
             name=paths.candidate,
             artifact_uri=paths.adapter,
-            sha256=self.artifacts.sha256(paths.adapter),
+            sha256=self.artifacts.read_sha256(paths.adapter),
             run_id=self.run_id,
             dataset_version=f"v{paths.version}",
         )
@@ -275,7 +276,7 @@ def _amend(
 class _RunPaths:
     """The names and URIs of a run that has its version."""
 
-    def __init__(self, run: LearningRun, place: Place) -> None:
+    def __init__(self, run: LearningRun, place: RunSite) -> None:
         assert run.version is not None
         self.version = run.version
         tag = re.sub(r"[^a-z0-9]+", "-", run.run_id.lower().removeprefix("run_")).strip("-")
@@ -290,11 +291,11 @@ class _RunPaths:
         self.answers = f"{self.runs}/answers/"
         self.evaluation = f"{self.runs}/evaluation/"
         self.report = f"{self.evaluation}promotion_report.json"
-        self.candidate = adapter_name(place.endpoint, run.tenant_id, run.skill, self.version)
-        self.control = adapter_name(place.endpoint, run.tenant_id, run.skill, self.version, sft_control=True)
+        self.candidate = make_adapter_name(place.endpoint, run.tenant_id, run.skill, self.version)
+        self.control = make_adapter_name(place.endpoint, run.tenant_id, run.skill, self.version, sft_control=True)
 
 
-def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValue]:
+def plan_run(run: LearningRun, place: RunSite, baseline: Policy) -> dict[str, JsonValue]:
     """The input of the state machine for a run that has its version: the statement for Athena, and the names, arguments
     and URIs of the jobs."""
     paths, settings = _RunPaths(run, place), run.settings
@@ -303,7 +304,7 @@ def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValu
         "run_id": run.run_id,
         "select_events": {
             "statement": [
-                *unload_statement(
+                *build_unload_statement(
                     tenant_id=run.tenant_id,
                     skill=run.skill,
                     since=run.created_at - timedelta(days=settings.window_days),
@@ -315,7 +316,7 @@ def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValu
         },
         "build_dataset": {
             "job_name": paths.jobs["dataset"],
-            "arguments": _arguments(
+            "arguments": _build_arguments(
                 tenant=run.tenant_id,
                 skill=run.skill,
                 version=f"v{paths.version}",
@@ -338,7 +339,7 @@ def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValu
         "ask_held_out": held_out.model_dump(mode="json"),
         "evaluate": {
             "job_name": paths.jobs["evaluate"],
-            "arguments": _arguments(
+            "arguments": _build_arguments(
                 endpoint=place.endpoint,
                 baseline_component=held_out.components["baseline"],
                 candidate_component=paths.candidate,
@@ -351,15 +352,15 @@ def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValu
     }
 
 
-def _plan_held_out(run: LearningRun, place: Place, paths: _RunPaths, baseline: Policy) -> AskedRun:
+def _plan_held_out(run: LearningRun, place: RunSite, paths: _RunPaths, baseline: Policy) -> HeldOutPlan:
     backend = baseline.backend
     assert isinstance(backend, SageMakerBackend)  # `request_run` checks this
     components: dict[System, str] = {
-        "baseline": backend.component or base_component(place.endpoint),
+        "baseline": backend.component or make_base_component_name(place.endpoint),
         "candidate": paths.candidate,
         "sft_only": paths.control,
     }
-    return AskedRun(
+    return HeldOutPlan(
         tenant_id=run.tenant_id,
         dataset_version=f"v{paths.version}",
         dataset_uri=paths.dataset,
@@ -370,5 +371,5 @@ def _plan_held_out(run: LearningRun, place: Place, paths: _RunPaths, baseline: P
     )
 
 
-def _arguments(**values: str) -> list[JsonValue]:
+def _build_arguments(**values: str) -> list[JsonValue]:
     return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", value)]

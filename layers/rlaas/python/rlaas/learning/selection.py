@@ -19,7 +19,7 @@ COLUMNS = (
 """The columns of each file, all text: times are RFC 3339, `payload` is canonical JSON."""
 
 
-def unload_statement(*, tenant_id: str, skill: str, since: datetime, until: datetime, folder: str) -> tuple[str, str]:
+def build_unload_statement(*, tenant_id: str, skill: str, since: datetime, until: datetime, folder: str) -> tuple[str, str]:
     """The two halves of an UNLOAD statement. Between them goes the name of a folder of its own for each try, below
     `folder`, an `s3://` URI.
 
@@ -31,14 +31,14 @@ def unload_statement(*, tenant_id: str, skill: str, since: datetime, until: date
     first_half = f"""UNLOAD (
   SELECT {", ".join(COLUMNS)}
   FROM events
-  WHERE tenant_id = {_literal(tenant_id)} AND skill = {_literal(skill)} AND event_type IN ('interaction', 'output', 'feedback')
-    AND event_date BETWEEN {_literal(received_since[:10])} AND {_literal(received_until[:10])}
-    AND received_at >= {_literal(received_since)} AND received_at < {_literal(received_until)}
+  WHERE tenant_id = {_quote_literal(tenant_id)} AND skill = {_quote_literal(skill)} AND event_type IN ('interaction', 'output', 'feedback')
+    AND event_date BETWEEN {_quote_literal(received_since[:10])} AND {_quote_literal(received_until[:10])}
+    AND received_at >= {_quote_literal(received_since)} AND received_at < {_quote_literal(received_until)}
   UNION ALL SELECT {", ".join(["NULL"] * len(COLUMNS))}
-) TO {_literal(folder)[:-1]}"""
+) TO {_quote_literal(folder)[:-1]}"""
     return first_half, "/' WITH (format = 'PARQUET', compression = 'SNAPPY')"
 
 
-def _literal(text: str) -> str:
+def _quote_literal(text: str) -> str:
     """`text` as a string literal in SQL."""
     return "'" + text.replace("'", "''") + "'"

@@ -10,7 +10,7 @@ from rlaas.learning.adapter_upkeep import ADAPTERS_OF_A_RUN, Adapters, check_ada
 from rlaas.learning.runs import LearningRun, LearningSettings, Records, fail_run
 from rlaas.metering.ceilings import Ceilings
 from rlaas.metering.counters import Counters
-from rlaas.metering.ledger import count
+from rlaas.metering.ledger import count_today
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import Change, run_key, skill_key
@@ -86,7 +86,7 @@ def admit_run(adapters: Adapters, counters: Counters, tenant_id: str, ceilings: 
     most = ceilings.learning_runs_per_day
     if most is None:
         return
-    wait = count(counters, tenant_id, "learning-runs", most=most, now=clock())
+    wait = count_today(counters, tenant_id, "learning-runs", most=most, now=clock())
     if wait is not None:
         message = f"the platform's ceiling for this tenant is {most} learning runs a day (UTC): wait, or ask its operators for more"
         raise QuotaExceeded(message, retry_after_s=wait)

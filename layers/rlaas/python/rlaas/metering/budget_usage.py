@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from rlaas.metering.budgets import Limit, window_end, window_start
+from rlaas.metering.budgets import Limit, find_window_end, find_window_start
 from rlaas.metering.counters import Item
-from rlaas.metering.ledger import standing
-from rlaas.metering.prices import usd
+from rlaas.metering.ledger import read_window
+from rlaas.metering.prices import to_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +19,13 @@ class WindowUsage:
     resets_at: datetime
 
 
-def usage_of_window(limit: Limit, counter: str, item: Item, *, now: datetime) -> WindowUsage:
+def read_window_usage(limit: Limit, counter: str, item: Item, *, now: datetime) -> WindowUsage:
     """What the window of `limit` that `now` is in has spent, by what `item` says of its `counter`."""
-    start = window_start(limit.window, now)
-    spent, reserved = standing(item, counter, start)
+    start = find_window_start(limit.window, now)
+    spent, reserved = read_window(item, counter, start)
     in_dollars = limit.measure == "usd"
     return WindowUsage(
-        spent=usd(spent) if in_dollars else spent,
-        set_aside=usd(reserved) if in_dollars else reserved,
-        resets_at=datetime.fromtimestamp(window_end(limit.window, start), UTC),
+        spent=to_usd(spent) if in_dollars else spent,
+        set_aside=to_usd(reserved) if in_dollars else reserved,
+        resets_at=datetime.fromtimestamp(find_window_end(limit.window, start), UTC),
     )

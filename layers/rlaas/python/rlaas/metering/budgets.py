@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from rlaas.ids import PolicyId, SkillName
-from rlaas.metering.prices import nano_usd
+from rlaas.metering.prices import to_nano_usd
 from rlaas.wire import WireModel
 
 BUDGETS = "BUDGETS"
@@ -70,9 +70,9 @@ class Budget(Limit):
     @property
     def counter(self) -> str:
         """What it counts."""
-        return counter(self.scope, self.skill or self.key_id or "", self.measure, self.window)
+        return name_counter(self.scope, self.skill or self.key_id or "", self.measure, self.window)
 
-    def covers(self, request: "Request") -> bool:
+    def covers(self, request: "SpendingRequest") -> bool:
         """Whether `request` spends from it."""
         if request.mirrored or self.scope == "shadow":
             return request.mirrored and self.scope == "shadow"
@@ -136,7 +136,7 @@ NOTHING = Amount(requests=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SpendingRequest:
     """Who asks for what: it decides which budgets are spent from. `capped` is the policy of the chosen arm with its
     cap, when it has one."""
 
@@ -160,43 +160,52 @@ class Charge:
     most: int | None
 
 
-def charges(budgets: Budgets, request: Request, *, now: datetime, ceilings: Iterable[Limit] = ()) -> tuple[Charge, ...]:
+def list_charges(budgets: Budgets, request: SpendingRequest, *, now: datetime, ceilings: Iterable[Limit] = ()) -> tuple[Charge, ...]:
     """What `request` spends from now: each of the platform's `ceilings`, each budget that covers it, and its arm's cap
     (which is only counted: see `spent_arms`)."""
     entries = [
-        Charge(ceiling_counter(limit), limit.measure, limit.window, window_start(limit.window, now), "the platform's ceiling", limit.most)
+        Charge(
+            name_ceiling_counter(limit),
+            limit.measure,
+            limit.window,
+            find_window_start(limit.window, now),
+            "the platform's ceiling",
+            limit.most,
+        )
         for limit in ceilings
     ]
     entries += [
-        Charge(budget.counter, budget.measure, budget.window, window_start(budget.window, now), f"the budget {budget.name!r}", budget.most)
+        Charge(
+            budget.counter, budget.measure, budget.window, find_window_start(budget.window, now), f"the budget {budget.name!r}", budget.most
+        )
         for budget in budgets.budgets
         if budget.covers(request)
     ]
     if request.capped is not None:
         policy_id, cap = request.capped
-        start = window_start("day", now)
-        entries += [Charge(counter("arm", policy_id, measure, "day"), measure, "day", start, policy_id, None) for measure in cap.most]
+        start = find_window_start("day", now)
+        entries += [Charge(name_counter("arm", policy_id, measure, "day"), measure, "day", start, policy_id, None) for measure in cap.most]
     return tuple(entries)
 
 
-def ceiling_counter(limit: Limit) -> str:
+def name_ceiling_counter(limit: Limit) -> str:
     """What a ceiling counts: everything that is asked for the tenant, mirrored requests too."""
-    return counter("all", "", limit.measure, limit.window)
+    return name_counter("all", "", limit.measure, limit.window)
 
 
-def counter(scope: BudgetScope | Literal["arm", "all"], target: str, measure: Measure, window: Window) -> str:
+def name_counter(scope: BudgetScope | Literal["arm", "all"], target: str, measure: Measure, window: Window) -> str:
     """The name of what is counted: `skill/reply:usd:day`, `tenant:requests:second`."""
     return f"{scope}/{target}:{measure}:{window}" if target else f"{scope}:{measure}:{window}"
 
 
-def window_start(window: Window, now: datetime) -> int:
+def find_window_start(window: Window, now: datetime) -> int:
     """The first second of the window that `now` is in, since the epoch."""
     if window == "month":
         return int(now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp())
     return math.floor(now.timestamp()) // _SECONDS[window] * _SECONDS[window]
 
 
-def window_end(window: Window, start: int) -> int:
+def find_window_end(window: Window, start: int) -> int:
     """The first second after the window that begins at `start`."""
     if window == "month":
         first = datetime.fromtimestamp(start, UTC)
@@ -207,11 +216,11 @@ def window_end(window: Window, start: int) -> int:
 def format_amount(measure: Measure, amount: int) -> str:
     """An amount in requests, tokens or nano-USD, for people: `12 requests`, `$0.50`."""
     if measure == "usd":
-        return f"${amount / nano_usd(1):,.6f}".rstrip("0").rstrip(".")
+        return f"${amount / to_nano_usd(1):,.6f}".rstrip("0").rstrip(".")
     return f"{amount:,} {measure}"
 
 
-def estimated_tokens(texts: Iterable[str]) -> int:
+def estimate_tokens(texts: Iterable[str]) -> int:
     """About how many tokens a prompt has at most: of three ASCII letters and spaces one, of any other ASCII character
     one, of three other bytes of UTF-8 two, and four for each text.
 
@@ -230,16 +239,16 @@ def _estimate_tokens(text: str) -> int:
     return -(-(words + 3 * marks + 2 * beyond_ascii) // 3) + 4
 
 
-def capped_counters(caps: Mapping[PolicyId, Cap], *, now: datetime) -> list[tuple[PolicyId, str, int, int]]:
+def list_capped_counters(caps: Mapping[PolicyId, Cap], *, now: datetime) -> list[tuple[PolicyId, str, int, int]]:
     """For each cap of each arm: the policy, its counter, the window's start (seconds since the epoch) and the cap in
     requests, tokens or nano-USD."""
-    start = window_start("day", now)
+    start = find_window_start("day", now)
     return [
-        (policy_id, counter("arm", policy_id, measure, "day"), start, most)
+        (policy_id, name_counter("arm", policy_id, measure, "day"), start, most)
         for policy_id, cap in caps.items()
         for measure, most in cap.most.items()
     ]
 
 
 def _convert_limit(measure: Measure, limit: float) -> int:
-    return nano_usd(limit) if measure == "usd" else int(limit)
+    return to_nano_usd(limit) if measure == "usd" else int(limit)

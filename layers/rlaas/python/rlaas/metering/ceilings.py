@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from rlaas.errors import QuotaExceeded
-from rlaas.metering.budgets import BUDGETS, Budgets, Limit, ceiling_counter
+from rlaas.metering.budgets import BUDGETS, Budgets, Limit, name_ceiling_counter
 from rlaas.tenancy.registry import Registry, Stored, find_record
 from rlaas.wire import WireModel
 
@@ -35,7 +35,7 @@ class Ceilings(WireModel):
 
     @model_validator(mode="after")
     def _limits_each_once(self) -> Self:
-        counters = [ceiling_counter(limit) for limit in self.spending]
+        counters = [name_ceiling_counter(limit) for limit in self.spending]
         if len(counters) != len(set(counters)):
             raise ValueError("two of spending limit the same measure in the same window")
         return self
@@ -45,12 +45,12 @@ class TenantLimits(Budgets, Ceilings):
     """What a tenant may spend, by its own budgets and by the platform's ceilings."""
 
 
-def stored_ceilings(registry: Registry, tenant_id: str) -> Stored[Ceilings]:
+def find_ceilings(registry: Registry, tenant_id: str) -> Stored[Ceilings]:
     """The tenant's ceilings; none, of version 0, for a tenant that has none. Raises: DependencyUnavailable."""
     return find_record(registry, Ceilings, tenant_id, CEILINGS)
 
 
-def limits_of(registry: Registry, tenant_id: str) -> TenantLimits:
+def read_limits(registry: Registry, tenant_id: str) -> TenantLimits:
     """Budgets and ceilings, by one query. Raises: DependencyUnavailable."""
     parts = [stored.record for stored in registry.list(TenantLimits, tenant_id, BUDGETS).items]
     return TenantLimits(**{name: getattr(part, name) for part in parts for name in part.model_fields_set})

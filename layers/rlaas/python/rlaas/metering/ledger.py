@@ -39,7 +39,7 @@ from typing import cast, get_args
 
 from rlaas.errors import DependencyUnavailable, QuotaExceeded
 from rlaas.ids import PolicyId
-from rlaas.metering.budgets import Amount, Cap, Charge, Window, capped_counters, format_amount, window_end, window_start
+from rlaas.metering.budgets import Amount, Cap, Charge, Window, find_window_end, find_window_start, format_amount, list_capped_counters
 from rlaas.metering.counters import WHOLE, Counters, Item, SetMember, Write, add_up
 from rlaas.metering.shards import SHARED, Need, announce_shard, is_busy, limit_of_item, move_room
 
@@ -103,7 +103,7 @@ def reserve(
     )
     for _ in range(_ATTEMPTS):
         applied, item = counters.write(tenant_id, _build_reserving_write(reservation), shard=shard)
-        release = releasing(item, now)
+        release = build_release(item, now)
         if applied or reservation.id in _read_ids(item, _open_attribute(reservation.bucket)):
             if release is not None:
                 counters.write(tenant_id, release, shard=shard)
@@ -124,7 +124,7 @@ def _gather_room(counters: Counters, reservation: Reservation, now: datetime) ->
     tenant_id = reservation.tenant_id
     items = counters.read_shards(tenant_id)
     for shard, item in items.items():
-        if (release := releasing(item, now)) is not None:
+        if (release := build_release(item, now)) is not None:
             items[shard] = counters.write(tenant_id, release, shard=shard).item
     limited = [(charge, charge.most) for charge in reservation.charges if charge.most is not None]
     needs = {_spent_attribute(charge): Need(reservation.estimate.of(charge.measure), most) for charge, most in limited}
@@ -156,20 +156,20 @@ def settle(counters: Counters, reservation: Reservation, spent: Amount, *, now: 
     counters.write(tenant_id, write, shard=reservation.shard)
 
 
-def count(counters: Counters, tenant_id: str, what: str, *, most: int, now: datetime) -> int | None:
+def count_today(counters: Counters, tenant_id: str, what: str, *, most: int, now: datetime) -> int | None:
     """Count one more `what` of this day (UTC), exactly, also when others count at the same time.
 
     None when it was counted; the seconds until the next day where `most` were before. Raises: DependencyUnavailable.
     """
-    start = window_start("day", now)
+    start = find_window_start("day", now)
     attribute = f"spent {what}:day {start}"
     over = _list_over(counters.read(tenant_id), now)
     if most > 0 and counters.write(tenant_id, Write(at_most={attribute: most - 1}, add={attribute: 1}, remove=over)).applied:
         return None
-    return math.ceil(window_end("day", start) - now.timestamp())
+    return math.ceil(find_window_end("day", start) - now.timestamp())
 
 
-def releasing(item: Item, now: datetime) -> Write | None:
+def build_release(item: Item, now: datetime) -> Write | None:
     """The write that gives back what every expired bucket of `item` holds; `None` when there is none."""
     expired_ids = {bucket: _read_ids(item, _open_attribute(bucket)) for bucket in _list_buckets(item) if bucket + GRACE <= now.timestamp()}
     if not expired_ids:
@@ -187,7 +187,7 @@ def releasing(item: Item, now: datetime) -> Write | None:
     )
 
 
-def spent_arms(item: Item, caps: Mapping[PolicyId, Cap], *, now: datetime) -> frozenset[PolicyId]:
+def find_spent_arms(item: Item, caps: Mapping[PolicyId, Cap], *, now: datetime) -> frozenset[PolicyId]:
     """The arms whose cap is spent, as of `item`.
 
     Read before the assignment, which leaves them out, so that a decision's propensities are exact given what was read;
@@ -195,12 +195,12 @@ def spent_arms(item: Item, caps: Mapping[PolicyId, Cap], *, now: datetime) -> fr
     """
     return frozenset(
         policy_id
-        for policy_id, name, start, most in capped_counters(caps, now=now)
+        for policy_id, name, start, most in list_capped_counters(caps, now=now)
         if cast(int, item.get(f"spent {name} {start}", 0)) >= most
     )
 
 
-def standing(item: Item, counter: str, start: int) -> tuple[int, int]:
+def read_window(item: Item, counter: str, start: int) -> tuple[int, int]:
     """What the window of `counter` that begins at `start` has spent, reserved amounts included, and how much of that is
     reserved and may be given back."""
     reserved = sum(cast(int, item[name]) for name, parts in _parse_attributes(item, "held") if parts[2:] == [counter, str(start)])
@@ -239,12 +239,12 @@ def _build_refusal(reservation: Reservation, item: Item, now: datetime) -> Quota
     it is spent."""
     waits: list[tuple[float, str]] = []
     for charge in reservation.charges:
-        spent, reserved = standing(item, charge.counter, charge.start)
+        spent, reserved = read_window(item, charge.counter, charge.start)
         amount = reservation.estimate.of(charge.measure)
         if charge.most is None or spent + amount <= charge.most:
             continue
         is_only_reserved = spent - reserved + amount <= charge.most
-        wait = 1.0 if is_only_reserved else max(1.0, window_end(charge.window, charge.start) - now.timestamp())
+        wait = 1.0 if is_only_reserved else max(1.0, find_window_end(charge.window, charge.start) - now.timestamp())
         reason = (
             f"{charge.name} of {format_amount(charge.measure, charge.most)} a {charge.window} has no room: "
             f"{format_amount(charge.measure, spent)} are spent or set aside, "
@@ -270,12 +270,12 @@ def _list_over(item: Item, now: datetime) -> tuple[str, ...]:
 
 def _list_lasting(charges: Sequence[Charge], now: datetime) -> list[Charge]:
     """Those whose window is not over: to add to another one would bring back what was removed."""
-    return [charge for charge in charges if window_end(charge.window, charge.start) + GRACE > now.timestamp()]
+    return [charge for charge in charges if find_window_end(charge.window, charge.start) + GRACE > now.timestamp()]
 
 
 def _is_window_over(counter: str, start: int, now: datetime) -> bool:
     window = counter.rpartition(":")[2]
-    return window not in get_args(Window) or window_end(cast(Window, window), start) + GRACE <= now.timestamp()
+    return window not in get_args(Window) or find_window_end(cast(Window, window), start) + GRACE <= now.timestamp()
 
 
 def _parse_attributes(item: Item, kind: str) -> Iterator[tuple[str, list[str]]]:

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, field_validator
 
 from rlaas.errors import Conflict
-from rlaas.tenancy.registry import Change, Registry, Written
+from rlaas.tenancy.registry import Change, PutResult, Registry
 from rlaas.wire import WireModel
 
 NANO = 1_000_000_000
@@ -38,16 +38,16 @@ class PriceTable(WireModel):
     version: int = Field(default=0, ge=0)
     prices: dict[ModelName, Price] = Field(default_factory=dict, max_length=500)
 
-    def cost(self, model: str, *, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> int:
+    def compute_cost(self, model: str, *, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> int:
         """What an answer of `model` costs, in nano-USD; 0 for a model without a price. `cached_tokens` are some of
         `input_tokens`."""
         price = self.prices.get(model)
         if price is None:
             return 0
-        return cost(price, input_tokens=input_tokens, output_tokens=output_tokens, cached_tokens=cached_tokens)
+        return compute_cost(price, input_tokens=input_tokens, output_tokens=output_tokens, cached_tokens=cached_tokens)
 
 
-def cost(price: Price, *, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> int:
+def compute_cost(price: Price, *, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> int:
     """Tokens times price in nano-USD, rounded half up once. `cached_tokens` are some of `input_tokens`."""
     fresh = input_tokens - min(cached_tokens, input_tokens)
     cached_price = price.input if price.cached_input is None else price.cached_input
@@ -55,13 +55,13 @@ def cost(price: Price, *, input_tokens: int, output_tokens: int, cached_tokens: 
     return (pico + 500) // 1000
 
 
-def nano_usd(usd: float) -> int:
+def to_nano_usd(usd: float) -> int:
     """US dollars as nano-USD."""
     return round(usd * NANO)
 
 
-def usd(nano: int) -> float:
-    """Nano-USD as US dollars; `nano_usd` gives the same whole number back up to nine million dollars."""
+def to_usd(nano: int) -> float:
+    """Nano-USD as US dollars; `to_nano_usd` gives the same whole number back up to nine million dollars."""
     return nano / NANO
 
 
@@ -81,13 +81,13 @@ def prices_key(version: int) -> str:
     return f"{PRICES_PREFIX}{version:08d}"
 
 
-def current_prices(registry: Registry, tenant_id: str) -> PriceTable:
+def find_current_prices(registry: Registry, tenant_id: str) -> PriceTable:
     """The newest prices; an empty table of version 0 for a tenant that has none."""
     page = registry.list(PriceTable, tenant_id, PRICES_PREFIX, limit=1, newest_first=True)
     return page.items[0].record if page.items else PriceTable()
 
 
-def prices_at(registry: Registry, tenant_id: str, version: int) -> PriceTable:
+def read_prices(registry: Registry, tenant_id: str, version: int) -> PriceTable:
     """Version `version`. Raises: NotFound."""
     return registry.get(PriceTable, tenant_id, prices_key(version)).record
 
@@ -96,7 +96,7 @@ def append_prices(registry: Registry, tenant_id: str, table: PriceTable, change:
     """Store the version that follows the newest one. Raises: Conflict when `table` does not."""
     expected = table.version - 1
     lost = Conflict(f"the prices are no longer at version {expected}", param="expected_version")
-    if current_prices(registry, tenant_id).version != expected:
+    if find_current_prices(registry, tenant_id).version != expected:
         raise lost
     try:
         registry.put(tenant_id, prices_key(table.version), table, change)
@@ -106,14 +106,14 @@ def append_prices(registry: Registry, tenant_id: str, table: PriceTable, change:
 
 def put_prices(
     registry: Registry, tenant_id: str, prices: dict[ModelName, Price], *, expected_version: int, change: Change
-) -> Written[PriceTable]:
+) -> PutResult[PriceTable]:
     """Put `prices` behind version `expected_version`, unless they are the newest already.
 
     Raises: Conflict when another version is the newest.
     """
-    current = current_prices(registry, tenant_id)
+    current = find_current_prices(registry, tenant_id)
     if current.prices == prices and current.version > 0:
-        return Written(current, current.version, replay=True)
+        return PutResult(current, current.version, replay=True)
     table = PriceTable(version=expected_version + 1, prices=prices)
     append_prices(registry, tenant_id, table, change)
-    return Written(table, table.version)
+    return PutResult(table, table.version)

@@ -7,7 +7,7 @@ from rlaas.errors import InvalidInput
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 from rlaas.policies.bundle import PolicyBundle, list_servers
 from rlaas.policies.guardrails.moderation import BedrockService, ModerationService, Service
-from rlaas.policies.hosts import host_of, is_own
+from rlaas.policies.hosts import find_host, is_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class AllowedModels:
 
     patterns: tuple[str, ...] = ("*",)
 
-    def refusal(self, server: BackendSpec | Service) -> str | None:
+    def find_refusal(self, server: BackendSpec | Service) -> str | None:
         """Why `server` may not be asked; None where it may."""
         if "*" in self.patterns:
             return None
@@ -40,7 +40,7 @@ def name_server(server: BackendSpec | Service) -> str:
             return f"bedrock:guardrail/{server.guardrail_id}"
         case OpenAIBackend() | AnthropicBackend() | ModerationService():
             vendor = "anthropic" if isinstance(server, AnthropicBackend) else "openai"
-            place = vendor if is_own(server.base_url, server.OWN_HOST) else f"{vendor}@{host_of(server.base_url)}"
+            place = vendor if is_own(server.base_url, server.OWN_HOST) else f"{vendor}@{find_host(server.base_url)}"
             return f"{place}:{server.model}"
         case _:
             raise TypeError(f"{type(server).__name__} is no server")
@@ -49,5 +49,5 @@ def name_server(server: BackendSpec | Service) -> str:
 def check_models(bundle: PolicyBundle, allowed: AllowedModels) -> None:
     """Refuse a policy with a server that is not allowed. Raises: InvalidInput naming the first such server's field."""
     for place, server in list_servers(bundle).items():
-        if (refusal := allowed.refusal(server)) is not None:
+        if (refusal := allowed.find_refusal(server)) is not None:
             raise InvalidInput(refusal, param=place)

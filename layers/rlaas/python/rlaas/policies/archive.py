@@ -6,7 +6,7 @@ from typing import Protocol
 from rlaas.errors import Conflict, NotFound
 from rlaas.policies.bundle import PolicyArchive
 from rlaas.policies.policy_store import Policies, archive_key, find_policy
-from rlaas.tenancy.registry import Change, Registry, Written
+from rlaas.tenancy.registry import Change, PutResult, Registry
 
 
 class Records(Registry, Policies, Protocol):
@@ -22,7 +22,7 @@ def archive_policy(
     archived: bool,
     routed: Callable[[], Collection[str]],
     change: Change,
-) -> Written[PolicyArchive]:
+) -> PutResult[PolicyArchive]:
     """Store whether a policy of `skill` is archived. `routed` returns the ids of the policies that the skill's route
     names or would go back to.
 
@@ -36,10 +36,10 @@ def archive_policy(
         current = records.get(PolicyArchive, tenant_id, key)
     except NotFound:
         records.put(tenant_id, key, archive, change)
-        return Written(archive, version=1)
+        return PutResult(archive, version=1)
     if current.record == archive:
-        return Written(archive, current.version, replay=True)
-    return Written(archive, records.replace(tenant_id, key, archive, expected_version=current.version, change=change))
+        return PutResult(archive, current.version, replay=True)
+    return PutResult(archive, records.replace(tenant_id, key, archive, expected_version=current.version, change=change))
 
 
 def is_archived(registry: Registry, tenant_id: str, policy_id: str) -> bool:

@@ -8,7 +8,16 @@ from pydantic import Field, JsonValue
 
 from rlaas.clock import Timestamp
 from rlaas.errors import InvalidInput
-from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, adapters_owner, base_component, canonical_sha256, policy_id
+from rlaas.ids import (
+    PolicyId,
+    Sha256,
+    SkillName,
+    TenantId,
+    find_adapter_owner,
+    hash_canonical_json,
+    make_base_component_name,
+    make_policy_id,
+)
 from rlaas.metering.prices import Price
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, OpenAIBackend, SageMakerBackend
 from rlaas.policies.guardrails.guardrail_list import Guardrails
@@ -58,7 +67,7 @@ class PolicyBundle(WireModel):
 
     def digest(self) -> str:
         """SHA-256 (hex) of the bundle's canonical JSON: equal bundles have equal digests."""
-        return canonical_sha256(self.model_dump(mode="json", include=set(PolicyBundle.model_fields)))
+        return hash_canonical_json(self.model_dump(mode="json", include=set(PolicyBundle.model_fields)))
 
 
 class Policy(PolicyBundle):
@@ -76,7 +85,7 @@ class Policy(PolicyBundle):
         """Version `version` of `skill`'s policy with `bundle`'s content."""
         return cls(
             **{name: getattr(bundle, name) for name in PolicyBundle.model_fields},
-            policy_id=policy_id(skill, version),
+            policy_id=make_policy_id(skill, version),
             tenant_id=tenant_id,
             skill=skill,
             version=version,
@@ -98,8 +107,8 @@ def check_components(bundle: PolicyBundle, tenant_id: str, *, endpoint: str) -> 
         if backend.endpoint != endpoint:
             raise InvalidInput(f"the endpoint must be the stage's, {endpoint!r}, and not {backend.endpoint!r}", param=f"{place}.endpoint")
         component = backend.component or ""
-        if component != base_component(endpoint) and adapters_owner(component, endpoint) != tenant_id:
-            expected = f"{base_component(endpoint)!r} or an adapter of the tenant, '{endpoint}--{tenant_id}--<skill>--v<N>'"
+        if component != make_base_component_name(endpoint) and find_adapter_owner(component, endpoint) != tenant_id:
+            expected = f"{make_base_component_name(endpoint)!r} or an adapter of the tenant, '{endpoint}--{tenant_id}--<skill>--v<N>'"
             raise InvalidInput(f"the component must be {expected}, and {component!r} is neither", param=f"{place}.component")
 
 
@@ -115,7 +124,7 @@ def list_servers(bundle: PolicyBundle) -> "dict[str, BackendSpec | Service]":
 class SecretHosts(Protocol):
     """Knows the hosts that secrets may be sent to."""
 
-    def refusal(self, tenant_id: str, name: str, *, base_url: str, own_host: str) -> str | None:
+    def find_refusal(self, tenant_id: str, name: str, *, base_url: str, own_host: str) -> str | None:
         """Why the secret `name` may not be sent to `base_url`; None where it may. Raises: DependencyUnavailable."""
         ...
 
@@ -129,7 +138,7 @@ def check_secrets(bundle: PolicyBundle, tenant_id: str, secrets: SecretHosts) ->
     for place, server in list_servers(bundle).items():
         if not isinstance(server, OpenAIBackend | AnthropicBackend | ModerationService) or server.secret is None:
             continue
-        refusal = secrets.refusal(tenant_id, server.secret, base_url=server.base_url, own_host=server.OWN_HOST)
+        refusal = secrets.find_refusal(tenant_id, server.secret, base_url=server.base_url, own_host=server.OWN_HOST)
         if refusal is not None:
             field = "secret" if is_own(server.base_url, server.OWN_HOST) else "base_url"
             raise InvalidInput(refusal, param=f"{place}.{field}")
@@ -151,17 +160,17 @@ class Difference:
     after: JsonValue
 
 
-def differences(before: PolicyBundle, after: PolicyBundle) -> list[Difference]:
+def list_differences(before: PolicyBundle, after: PolicyBundle) -> list[Difference]:
     """Every field that differs between the bundles, in the order of the fields, such as `prompt.nodes.1.template`."""
     fields = set(PolicyBundle.model_fields)
-    return [*_differences("", before.model_dump(mode="json", include=fields), after.model_dump(mode="json", include=fields))]
+    return [*_list_differences("", before.model_dump(mode="json", include=fields), after.model_dump(mode="json", include=fields))]
 
 
-def _differences(path: str, before: JsonValue, after: JsonValue) -> Iterator[Difference]:
+def _list_differences(path: str, before: JsonValue, after: JsonValue) -> Iterator[Difference]:
     if isinstance(before, list) and isinstance(after, list):
         before, after = ({str(at): item for at, item in enumerate(items)} for items in (before, after))
     if isinstance(before, dict) and isinstance(after, dict):
         for name in dict.fromkeys([*before, *after]):
-            yield from _differences(f"{path}.{name}" if path else name, before.get(name), after.get(name))
+            yield from _list_differences(f"{path}.{name}" if path else name, before.get(name), after.get(name))
     elif before != after:
         yield Difference(path, before, after)

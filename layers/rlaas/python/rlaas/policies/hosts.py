@@ -12,22 +12,22 @@ ANTHROPIC = "api.anthropic.com"
 _HOST = re.compile(r"https?://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::\d{1,5})?(?:/.*)?", re.DOTALL)
 
 
-def host_of(base_url: str) -> str | None:
+def find_host(base_url: str) -> str | None:
     """The host of an address, in lower case; None where HTTP clients might disagree about the host."""
     match = _HOST.fullmatch(base_url)
     return match[1].lower() if match else None
 
 
-def may_go(base_url: str, *, hosts: Collection[str], own: str) -> bool:
+def may_be_sent(base_url: str, *, hosts: Collection[str], own: str) -> bool:
     """Whether a key whose secret names `hosts` may be sent to `base_url`; `own` is the host of the vendor that the
     policy asks."""
-    host = host_of(base_url)
+    host = find_host(base_url)
     return host in hosts if hosts else is_own(base_url, own)
 
 
 def is_own(base_url: str, own: str) -> bool:
     """Whether the address is the vendor's own host, over HTTPS."""
-    return host_of(base_url) == own and base_url.startswith("https://")
+    return find_host(base_url) == own and base_url.startswith("https://")
 
 
 SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]

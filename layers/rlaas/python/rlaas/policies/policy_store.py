@@ -25,11 +25,6 @@ def archive_key(policy_id: str) -> str:
     return f"ARCHIVED#{policy_id}"
 
 
-def policies_key(skill: str) -> str:
-    """The beginning of the sort keys of a skill's policies."""
-    return f"POLICY#{skill}#"
-
-
 class Policies(Protocol):
     """Stores immutable policies."""
 

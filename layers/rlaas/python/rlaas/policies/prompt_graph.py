@@ -166,6 +166,6 @@ AnyPrompt = Annotated[
 """A prompt in a request: a graph, or its short form."""
 
 
-def graph_of(prompt: Prompt | ShortPrompt) -> Prompt:
+def to_graph(prompt: Prompt | ShortPrompt) -> Prompt:
     """The graph of either form."""
     return prompt.graph() if isinstance(prompt, ShortPrompt) else prompt

@@ -6,17 +6,17 @@ from typing import Protocol
 
 from pydantic import Field
 
-from rlaas.ids import base_component
-from rlaas.metering.ceilings import check_ceiling, stored_ceilings
+from rlaas.ids import make_base_component_name
+from rlaas.metering.ceilings import check_ceiling, find_ceilings
 from rlaas.metering.prices import Price
 from rlaas.policies.allowed_models import AllowedModels, check_models
 from rlaas.policies.backend import BackendSpec, SageMakerBackend
 from rlaas.policies.bundle import AdapterRef, Policy, PolicyBundle, Sampling, SecretHosts, check_components, check_secrets
 from rlaas.policies.guardrails.guardrail_list import Guardrails
-from rlaas.policies.policy_store import Policies, policies_key
-from rlaas.policies.prompt_graph import AnyPrompt, graph_of
+from rlaas.policies.policy_store import Policies, policy_prefix
+from rlaas.policies.prompt_graph import AnyPrompt, to_graph
 from rlaas.policies.render_prompt import check_prompt
-from rlaas.tenancy.registry import Change, Registry, Written, list_all
+from rlaas.tenancy.registry import Change, PutResult, Registry, list_all
 from rlaas.wire import WireModel
 
 
@@ -50,31 +50,31 @@ class StageModels:
 
 def register_policy(
     records: Records, tenant_id: str, skill: str, terms: PolicyTerms, *, stage: StageModels, change: Change
-) -> Written[Policy]:
+) -> PutResult[Policy]:
     """Register a policy of `skill`, or find the one that has the same bundle.
 
     Raises: InvalidInput naming the field of `terms` that is wrong; QuotaExceeded when the skill has as many policies as
     it may have.
     """
-    bundle = _bundle(terms, stage)
+    bundle = _build_bundle(terms, stage)
     check_components(bundle, tenant_id, endpoint=stage.endpoint)
     check_models(bundle, stage.allowed)
     check_secrets(bundle, tenant_id, stage.secrets)
     digest = bundle.digest()
-    policies = [*list_all(records, Policy, tenant_id, policies_key(skill))]
+    policies = [*list_all(records, Policy, tenant_id, policy_prefix(skill))]
     for policy in policies:
         if policy.sha256 == digest:
-            return Written(policy, policy.version, replay=True)
-    check_ceiling(stored_ceilings(records, tenant_id).record.policies_per_skill, len(policies), "policies of a skill")
-    number = records.next_number(tenant_id, skill, "policy")
+            return PutResult(policy, policy.version, replay=True)
+    check_ceiling(find_ceilings(records, tenant_id).record.policies_per_skill, len(policies), "policies of a skill")
+    number = records.allocate_number(tenant_id, skill, "policy")
     policy = Policy.of(bundle, tenant_id=tenant_id, skill=skill, version=number, created_at=change.at)
     records.put_policy(policy, change)
-    return Written(policy, policy.version)
+    return PutResult(policy, policy.version)
 
 
-def _bundle(terms: PolicyTerms, stage: StageModels) -> PolicyBundle:
+def _build_bundle(terms: PolicyTerms, stage: StageModels) -> PolicyBundle:
     """The bundle of `terms` with the stage's defaults. Raises: InvalidInput when its prompt cannot be rendered."""
-    prompt = graph_of(terms.prompt)
+    prompt = to_graph(terms.prompt)
     check_prompt(prompt)
     return PolicyBundle(
         base_model=terms.base_model or stage.base_model,
@@ -82,7 +82,7 @@ def _bundle(terms: PolicyTerms, stage: StageModels) -> PolicyBundle:
         prompt=prompt,
         sampling=terms.sampling,
         guardrails=terms.guardrails,
-        backend=terms.backend or SageMakerBackend(endpoint=stage.endpoint, component=base_component(stage.endpoint)),
+        backend=terms.backend or SageMakerBackend(endpoint=stage.endpoint, component=make_base_component_name(stage.endpoint)),
         fallbacks=terms.fallbacks,
         price=terms.price,
     )

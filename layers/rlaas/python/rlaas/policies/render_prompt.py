@@ -113,7 +113,7 @@ def render_before(
     return (*_check_size(tuple(_Renderer(prompt, inputs, documents).messages(SystemNode, FewShotNode))), *chat)
 
 
-def offered_tools(prompt: Prompt) -> dict[str, JsonValue]:
+def list_offered_tools(prompt: Prompt) -> dict[str, JsonValue]:
     """OpenAI's parameters `tools` and `tool_choice` for the prompt's tools; empty without any."""
     if prompt.tools is None:
         return {}
@@ -121,7 +121,7 @@ def offered_tools(prompt: Prompt) -> dict[str, JsonValue]:
     return {"tools": tools, "tool_choice": prompt.tools.tool_choice}
 
 
-def finished(prompt: Prompt, text: str) -> str:
+def finish_text(prompt: Prompt, text: str) -> str:
     """The answer `text`, changed as the prompt's output node says."""
     node = prompt.output
     if node is None:

@@ -11,7 +11,7 @@ from rlaas.chat import Message
 from rlaas.ids import Sha256, SkillName, TenantId
 from rlaas.preferences.left_out import LONGEST_REASON, DropReason, explain_drops
 from rlaas.preferences.pairs import Pair
-from rlaas.voices import FREE, LEAST_OF_PAIRS, cap
+from rlaas.voices import FREE, LEAST_OF_PAIRS, bound_units
 from rlaas.wire import WireModel
 
 Split = Literal["train", "validation", "test"]
@@ -89,7 +89,7 @@ class DatasetManifest(WireModel):
     columns: tuple[str, ...]
 
 
-def shortfall(manifest: DatasetManifest) -> str | None:
+def explain_shortfall(manifest: DatasetManifest) -> str | None:
     """Why the dataset is too small to learn from, why outputs made no pair and what would change that, in at most 1,000
     characters (it becomes the job's failure reason); `None` when the dataset is large enough."""
     pairs = {split: manifest.splits[split].pairs for split in SPLITS}
@@ -117,14 +117,14 @@ def split_pairs(pairs: Iterable[Pair], shares: SplitShares, *, salt: str) -> dic
     return {split: [pair for pair in side if split == "test" or not pair.unchanged] for split, side in sides.items()}
 
 
-def training_demonstrations(pairs: Iterable[Pair], shares: SplitShares, *, salt: str) -> list[Pair]:
+def select_demonstrations(pairs: Iterable[Pair], shares: SplitShares, *, salt: str) -> list[Pair]:
     """The demonstrations of the threads in the training split: SFT learns from them in addition to the pairs."""
     return [pair for pair in _assign_sides(pairs, shares, salt=salt)["train"] if pair.demonstration]
 
 
-def within_shares(pairs: Sequence[Pair]) -> list[Pair]:
-    """`pairs` in order, without those that exceed a person's share of them (`voices.cap`; `voices.FREE` are always
-    kept).
+def keep_within_shares(pairs: Sequence[Pair]) -> list[Pair]:
+    """`pairs` in order, without those that exceed a person's share of them (`voices.bound_units`; `voices.FREE` are
+    always kept).
 
     When a person has too many, pairs are kept from each of the person's threads in turn, so that a thread edited again
     and again loses the most. Within a thread a hash decides the order, and not time.
@@ -132,7 +132,7 @@ def within_shares(pairs: Sequence[Pair]) -> list[Pair]:
     by_person: dict[str, list[Pair]] = {}
     for pair in pairs:
         by_person.setdefault(pair.person or pair.thread, []).append(pair)
-    most = cap([len(pairs_of_one) for pairs_of_one in by_person.values()], least=LEAST_OF_PAIRS)
+    most = bound_units([len(pairs_of_one) for pairs_of_one in by_person.values()], least=LEAST_OF_PAIRS)
     kept_ids: set[int] = set()
     for pairs_of_one in by_person.values():
         kept_pairs = pairs_of_one if len(pairs_of_one) <= most else _take_turns(pairs_of_one)[: max(FREE, int(most))]
@@ -164,7 +164,7 @@ def _assign_sides(pairs: Iterable[Pair], shares: SplitShares, *, salt: str) -> d
     return sides
 
 
-def trl_row(pair: Pair) -> Mapping[str, object]:
+def build_trl_row(pair: Pair) -> Mapping[str, object]:
     """A row in TRL's conversational preference format (`prompt`, `chosen`, `rejected`, `tools`), with its
     provenance."""
     return {
@@ -178,12 +178,12 @@ def trl_row(pair: Pair) -> Mapping[str, object]:
     }
 
 
-def held_out_prompt(pair: Pair) -> HeldOutPrompt:
+def build_held_out_prompt(pair: Pair) -> HeldOutPrompt:
     """The part of a test pair that is used to ask the models."""
     return HeldOutPrompt(interaction_id=pair.interaction_id, prompt=pair.prompt, tools=pair.tools)
 
 
-def demonstration_row(pair: Pair) -> Mapping[str, object]:
+def build_demonstration_row(pair: Pair) -> Mapping[str, object]:
     """A row in TRL's conversational prompt-completion format (`prompt`, `completion`, `tools`), with its provenance."""
     return {
         "prompt": [message.without_extras().plain() for message in pair.prompt],

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from rlaas.chat import Message
-from rlaas.ids import canonical_sha256
+from rlaas.ids import hash_canonical_json
 from rlaas.preferences.left_out import MIN_WORDS, DropReason
 from rlaas.preferences.prompts import find_prompt, find_tools, make_comparison_key
 from rlaas.preferences.words import count_words, normalize_spacing
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced
 from rlaas.telemetry.store import StoredEvent
-from rlaas.voices import person
+from rlaas.voices import identify_person
 
 HELD_OUT_TAG = "held-out"
 """The tag of interactions that are kept for evaluation: their pairs go to the test split."""
@@ -26,8 +26,8 @@ class Pair:
     not edited.
 
     `output_id` is the rejected output, and `preferred_output_id` the chosen one when two were compared. `person` is the
-    person whose preference it is (`voices.person`). `held_out` pairs come from interactions tagged `held-out`: they are
-    used for evaluation and never for training.
+    person whose preference it is (`voices.identify_person`). `held_out` pairs come from interactions tagged `held-out`:
+    they are used for evaluation and never for training.
     """
 
     prompt: tuple[Message, ...]
@@ -62,7 +62,7 @@ class Pair:
         """A hash that is equal for pairs that teach the same: those with the same prompt, chosen and rejected text,
         whatever their spacing and the ids of tool calls."""
         texts = [normalize_spacing(self.chosen), normalize_spacing(self.rejected)]
-        return canonical_sha256([*make_comparison_key(self.prompt, self.tools), *texts])
+        return hash_canonical_json([*make_comparison_key(self.prompt, self.tools), *texts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ class _Answer:
             prompt=prompt,
             tools=find_tools(interaction),
             thread=thread,
-            person=person(output.user_id or (interaction.user_id if interaction else None), thread, thread),
+            person=identify_person(output.user_id or (interaction.user_id if interaction else None), thread, thread),
             held_out=interaction is not None and HELD_OUT_TAG in interaction.tags,
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import JsonValue
 
 from rlaas.chat import Message
-from rlaas.ids import canonical_json
+from rlaas.ids import encode_canonical_json
 from rlaas.preferences.words import normalize_spacing
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
 
@@ -30,7 +30,7 @@ def format_inputs(inputs: Mapping[str, str]) -> tuple[Message, ...]:
 def find_tools(interaction: InteractionCreated | None) -> str | None:
     """The tools in the request, as canonical JSON; `None` without any."""
     tools = interaction.parameters.get("tools") if interaction else None
-    return canonical_json(tools) if tools else None
+    return encode_canonical_json(tools) if tools else None
 
 
 def make_comparison_key(prompt: Sequence[Message], tools: str | None) -> list[JsonValue]:
@@ -51,6 +51,6 @@ def make_comparison_key(prompt: Sequence[Message], tools: str | None) -> list[Js
 def _normalize_arguments(text: str) -> str:
     """The arguments as canonical JSON; text that is no JSON stays as it is."""
     try:
-        return canonical_json(json.loads(text))
+        return encode_canonical_json(json.loads(text))
     except (ValueError, RecursionError):
         return text

@@ -32,16 +32,16 @@ _THINGS = frozenset({"china", "guinea", "turkey", "wales"})
 """Names that mean something else in lower case."""
 
 
-def _any_of(names: Iterable[str]) -> re.Pattern[str]:
+def _match_any(names: Iterable[str]) -> re.Pattern[str]:
     longest_first = sorted(names, key=len, reverse=True)
     return re.compile(rf"(?<![\w@./-])(?:{'|'.join(longest_first)})(?![\w@-]|\.\w)")
 
 
-_CAPITALISED = _any_of({*_COUNTRIES, *(name.upper() for name in _COUNTRIES)})
-_LOWER_CASE = _any_of({name.lower() for name in _COUNTRIES} - _THINGS)
+_CAPITALISED = _match_any({*_COUNTRIES, *(name.upper() for name in _COUNTRIES)})
+_LOWER_CASE = _match_any({name.lower() for name in _COUNTRIES} - _THINGS)
 
 
-def countries(text: str) -> Iterator[Name]:
+def find_countries(text: str) -> Iterator[Name]:
     """The countries in `text`: written as usual or in capitals, and in lower case if all of `text` is in lower case."""
     for expression in (_CAPITALISED, *([_LOWER_CASE] if text == text.lower() else [])):
         for match in expression.finditer(text):

@@ -164,17 +164,17 @@ class Lexicon:
     others: frozenset[str]
     nouns: frozenset[str]
 
-    def ordinary(self, word: str) -> bool:
+    def is_ordinary(self, word: str) -> bool:
         """Whether `word` is a form of a verb, adjective or the like, and so certainly no name."""
         return _is_form_of(word.casefold(), self.others)
 
-    def plural(self, word: str) -> bool:
+    def is_plural(self, word: str) -> bool:
         """Whether `word` is a form of a noun but not itself a noun, which no name is."""
         return word.casefold() not in self.nouns and _is_form_of(word.casefold(), self.nouns)
 
     def is_word(self, word: str) -> bool:
         """Whether `word` is a form of any word of the language."""
-        return self.ordinary(word) or _is_form_of(word.casefold(), self.nouns)
+        return self.is_ordinary(word) or _is_form_of(word.casefold(), self.nouns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +185,13 @@ class Name:
     end: int
 
 
-def cued_names(text: str, lexicon: Lexicon) -> Iterator[Name]:
+def find_cued_names(text: str, lexicon: Lexicon) -> Iterator[Name]:
     """The names of people that are recognised by the words around them; they may overlap."""
     for certain, cues in ((True, _CERTAIN), (False, _LIKELY)):
         for cue in cues:
             for match in cue.finditer(text):
-                name = trimmed(text, match.start("name"), match.end("name"), certain=certain)
-                if name and (certain or not lexicon.ordinary(text[name.start : name.end])):
+                name = trim_name(text, match.start("name"), match.end("name"), certain=certain)
+                if name and (certain or not lexicon.is_ordinary(text[name.start : name.end])):
                     yield name
     for match in _ADDRESSED.finditer(text):
         word = match["name"].casefold()
@@ -199,7 +199,7 @@ def cued_names(text: str, lexicon: Lexicon) -> Iterator[Name]:
             yield Name(match.start("name"), match.end("name"))
 
 
-def trimmed(text: str, start: int, end: int, *, of_person: bool = True, certain: bool = False) -> Name | None:
+def trim_name(text: str, start: int, end: int, *, of_person: bool = True, certain: bool = False) -> Name | None:
     """The part of `text` from `start` to `end` that is a name; None when nothing is.
 
     The name ends with its line or sentence, and has no titles, possessives or words that name nobody. What ends as
@@ -227,12 +227,12 @@ def trimmed(text: str, start: int, end: int, *, of_person: bool = True, certain:
     return Name(words[0].start(), words[-1].start() + len(_POSSESSIVE.sub("", words[-1][0])))
 
 
-def uncapitalised(text: str, start: int, end: int, lexicon: Lexicon) -> Iterator[Name]:
+def find_uncapitalised_names(text: str, start: int, end: int, lexicon: Lexicon) -> Iterator[Name]:
     """The names from `start` to `end` of a text without capitals: each run of possible names on one line, if at least
     one of its words is not a word of the language."""
     runs: list[list[re.Match[str]]] = []
     for word in _ANY_WORD.finditer(text, start, end):
-        if lexicon.ordinary(_base(word[0])) or _base(word[0]) in _NOBODY:
+        if lexicon.is_ordinary(_base(word[0])) or _base(word[0]) in _NOBODY:
             continue
         if runs and not text[runs[-1][-1].end() : word.start()].strip(" \t.-"):
             runs[-1].append(word)
@@ -243,7 +243,7 @@ def uncapitalised(text: str, start: int, end: int, lexicon: Lexicon) -> Iterator
             yield Name(run[0].start(), run[-1].start() + len(_POSSESSIVE.sub("", run[-1][0])))
 
 
-def in_mid_sentence(text: str, start: int, end: int) -> bool:
+def is_in_mid_sentence(text: str, start: int, end: int) -> bool:
     """Whether the word from `start` to `end` has its capital although a word in lower case stands before it, and the
     next word has none (as it has in `Purchase Order`)."""
     return _BEFORE.search(text, max(0, start - 40), start) is not None and _CAPITALISED.match(text, end + 1) is None
@@ -258,13 +258,13 @@ def is_full_name(text: str, lexicon: Lexicon) -> bool:
         2 <= len(words) <= 4
         and not text[:1].isdigit()
         and not any(character.isdigit() or character in "&/@:" for character in text)
-        and not any(word in _INSTITUTION or word in _NOBODY or lexicon.ordinary(word) for word in bases)
+        and not any(word in _INSTITUTION or word in _NOBODY or lexicon.is_ordinary(word) for word in bases)
         and not all(map(lexicon.is_word, bases))
         and not all(word.isupper() for word in words)
     )
 
 
-def mentions(texts: Sequence[str], names: Sequence[Iterable[Name]], lexicon: Lexicon) -> list[list[Name]]:
+def find_mentions(texts: Sequence[str], names: Sequence[Iterable[Name]], lexicon: Lexicon) -> list[list[Name]]:
     """The `names` in each of `texts`, and every other place where one of them, or a part of one, is mentioned.
 
     A mention includes the unknown capitalised words right after it. Addresses such as `ada.park@` name people too, so
@@ -277,14 +277,14 @@ def mentions(texts: Sequence[str], names: Sequence[Iterable[Name]], lexicon: Lex
         for match in _MAILBOX.finditer(text):
             owner = [_fold(part) for part in match.groups()]
             if not any(part in _NOBODY or part in _INSTITUTION for part in owner):
-                parts.update(part for part in owner if len(part) > 2 and not lexicon.ordinary(part))
+                parts.update(part for part in owner if len(part) > 2 and not lexicon.is_ordinary(part))
     return [_merge(text, [*names_in_text, *_find_parts(text, parts)], lexicon) for text, names_in_text in zip(texts, names, strict=True)]
 
 
 def _split_name(name: str, lexicon: Lexicon) -> Iterator[str]:
     for match in _ANY_WORD.finditer(name):
         word = _POSSESSIVE.sub("", match[0])
-        if len(word) > 2 and word[0].isupper() and not lexicon.ordinary(word) and word.casefold() not in _NOBODY:
+        if len(word) > 2 and word[0].isupper() and not lexicon.is_ordinary(word) and word.casefold() not in _NOBODY:
             yield _fold(word)
 
 
@@ -377,7 +377,7 @@ def stands_where_places_do(text: str, start: int) -> bool:
     return _IN.search(text, max(0, start - 20), start) is not None
 
 
-def cued_places(text: str, lexicon: Lexicon) -> Iterator[Name]:
+def find_cued_places(text: str, lexicon: Lexicon) -> Iterator[Name]:
     """Names of places recognised by the words around them: `City: Xyz`, and `in Xyz` unless all of `Xyz` are words of
     the language."""
     for match in _IN_PLACE.finditer(text):

@@ -50,7 +50,7 @@ def find_pattern_spans(text: str, entities: Sequence[PatternEntity], phone_regio
     digits = _SOME_DIGITS.search(text) is not None
     for pattern in _PATTERNS:
         if pattern.entity in kinds and (digits or not pattern.of_digits) and pattern.may_be_in(text):
-            yield from pattern.spans(text)
+            yield from pattern.find_spans(text)
     cards = [*find_card_numbers(text)] if digits and kinds & {"CREDIT_CARD", "PHONE_NUMBER"} else []
     if "CREDIT_CARD" in kinds:
         yield from (Span(start, end, "CREDIT_CARD") for start, end in cards)
@@ -75,7 +75,7 @@ class _Pattern:
     trim: Callable[[str], str] = str
     valid: Callable[[str], bool] = bool
 
-    def spans(self, text: str) -> Iterator[Span]:
+    def find_spans(self, text: str) -> Iterator[Span]:
         for match in self.expression.finditer(text):
             value = self.trim(match[self.group])
             if self.valid(value):

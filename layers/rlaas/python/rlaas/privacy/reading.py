@@ -103,7 +103,7 @@ class Reading:
                 yield start, end, replacement_for(self.text[start:end], span.entity)
 
 
-def read(text: str) -> Reading:
+def read_text(text: str) -> Reading:
     """Read `text`, undoing the escapes in strings of JSON at every depth.
 
     The JSON (objects and lists) may be all of the text, cut off, or stand in lines, in fences or in the middle of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rlaas.errors import DependencyUnavailable
 from rlaas.privacy.patterns import Span, find_pattern_spans
-from rlaas.privacy.reading import Reading, read
+from rlaas.privacy.reading import Reading, read_text
 from rlaas.privacy.settings import (
     MODEL_ENTITIES,
     PATTERN_ENTITIES,
@@ -16,7 +16,7 @@ from rlaas.privacy.settings import (
     ModelEntity,
     PatternEntity,
     PrivacySettings,
-    Work,
+    SearchBudget,
     compile_pattern,
 )
 from rlaas.text_folding import find_positions, fold
@@ -68,22 +68,22 @@ class Scrubber:
         """The kinds that a model has to be asked for."""
         return self.settings.model_entities
 
-    def texts(self, texts: Sequence[str]) -> list[str]:
+    def scrub(self, texts: Sequence[str]) -> list[str]:
         """`texts` with personal data masked, hashed, dropped or kept as the settings say; JSON stays JSON.
 
         Raises: DependencyUnavailable.
         """
-        readings = [*map(read, texts)]
-        spans_by_text = self.spans([reading.text for reading in readings])
+        readings = [*map(read_text, texts)]
+        spans_by_text = self.find_spans([reading.text for reading in readings])
         return [
             reading.replace_spans(spans, self._replacement_for) if spans else reading.original
             for reading, spans in zip(readings, spans_by_text, strict=True)
         ]
 
-    def spans(self, texts: Sequence[str]) -> list[list[Span]]:
+    def find_spans(self, texts: Sequence[str]) -> list[list[Span]]:
         """The spans to replace in each of `texts`, in order and without overlaps. Raises: DependencyUnavailable."""
         visible_texts = [fold(text) for text in texts]
-        work = Work()
+        work = SearchBudget()
         by_pattern = [[*self._find_by_patterns(text, work)] for text in visible_texts]
         by_model: list[list[Span]] = [[] for _ in texts]
         entities = self.model_entities
@@ -101,7 +101,7 @@ class Scrubber:
     def find_by_patterns(self, text: str) -> list[Span]:
         """What patterns find in `text`, except kinds that the settings keep and allowed texts. Spans may overlap."""
         visible = fold(text)
-        spans = map(_map_back(text, visible), self._find_by_patterns(visible, Work()))
+        spans = map(_map_back(text, visible), self._find_by_patterns(visible, SearchBudget()))
         return [span for span in spans if text[span.start : span.end] not in self._allowed]
 
     def replace_spans(self, reading: Reading, spans: Iterable[Span]) -> str:
@@ -136,7 +136,7 @@ class Scrubber:
     def _allowed(self) -> frozenset[str]:
         return frozenset(self.settings.allow)
 
-    def _find_by_patterns(self, text: str, work: Work) -> Iterator[Span]:
+    def _find_by_patterns(self, text: str, work: SearchBudget) -> Iterator[Span]:
         yield from find_pattern_spans(text, self._pattern_entities, self.settings.phone_regions)
         for name, expression in self._custom:
             yield from (Span(start, end, name) for start, end in work.find_all(expression, text))
@@ -164,7 +164,7 @@ class Scrubber:
             case "mask":
                 return f"<{entity}>"
             case "hash":
-                return f"<{entity}:{self.digest(canonical(text, entity))[:16]}>"
+                return f"<{entity}:{self.digest(canonicalize(text, entity))[:16]}>"
             case "drop":
                 return ""
             case "keep":
@@ -192,7 +192,7 @@ def _find_gaps(mask: bytearray, span: Span) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def canonical(text: str, entity: str) -> str:
+def canonicalize(text: str, entity: str) -> str:
     """One text for all ways to write the same: `4111 1111...` and `4111-1111...` get one hash, and so does an e-mail
     address in any case."""
     plain = fold(text)

@@ -88,7 +88,7 @@ class PrivacySettings(WireModel):
 
 
 @dataclass(slots=True)
-class Work:
+class SearchBudget:
     """How many characters a tenant's own expressions may still look at. The search for one match takes time linear in
     the rest of the text, so many matches could take quadratic time."""
 

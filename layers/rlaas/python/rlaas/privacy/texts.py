@@ -16,14 +16,14 @@ from pydantic.fields import FieldInfo
 from rlaas.privacy.scrub import Scrubber
 
 Model = TypeVar("Model", bound=BaseModel)
-Change = Callable[[str], str]
+TextChange = Callable[[str], str]
 _READ_WHOLE = frozenset({"metadata", "parameters"})
 """Fields that hold any JSON: scrubbed as one text, because the name beside a value may say what the value is."""
 _PLACEHOLDER = "-"
 """What replaces a text that must not be empty when nothing is left of it."""
 
 
-def scrubbed(values: Sequence[Model], scrubber: Scrubber, *, exempt: Collection[str]) -> list[Model]:
+def scrub_models(values: Sequence[Model], scrubber: Scrubber, *, exempt: Collection[str]) -> list[Model]:
     """`values` without personal data; the scrubber gets all their texts in one call. Raises: DependencyUnavailable.
 
     It gets all strings and names of entries, and numbers where a string would be allowed, at any depth. It does not get
@@ -38,7 +38,7 @@ def scrubbed(values: Sequence[Model], scrubber: Scrubber, *, exempt: Collection[
 
     for value in values:
         _change_texts(value, collect, exempt)
-    clean = scrubber.texts(texts)
+    clean = scrubber.scrub(texts)
     if clean == texts:
         return [*values]
     rest = iter(clean)
@@ -56,7 +56,7 @@ class _Bounds:
         return text[: int(self.most)] if len(text) > self.most else text or _PLACEHOLDER * min(self.fewest, 1)
 
 
-def _change_texts(model: Model, change: Change, exempt: Collection[str]) -> Model:
+def _change_texts(model: Model, change: TextChange, exempt: Collection[str]) -> Model:
     """`model` with `change` applied to each text, always in the same order for the same model."""
     updates: dict[str, object] = {}
     for name, bounds in _find_text_fields(type(model)):
@@ -69,13 +69,13 @@ def _change_texts(model: Model, change: Change, exempt: Collection[str]) -> Mode
     return model.model_copy(update=updates) if updates else model
 
 
-def _change_json(value: Any, change: Change) -> Any:
+def _change_json(value: Any, change: TextChange) -> Any:
     text = json.dumps(value, ensure_ascii=False)
     changed = change(text)
     return value if changed == text else json.loads(changed)
 
 
-def _change_value(value: Any, change: Change, exempt: Collection[str], bounds: _Bounds) -> Any:
+def _change_value(value: Any, change: TextChange, exempt: Collection[str], bounds: _Bounds) -> Any:
     """`value` with its texts changed; `value` itself where none is."""
     match value:
         case str():
@@ -95,7 +95,7 @@ def _change_value(value: Any, change: Change, exempt: Collection[str], bounds: _
             return value
 
 
-def _change_entries(value: Mapping[str, Any], change: Change, exempt: Collection[str], bounds: _Bounds) -> dict[str, Any]:
+def _change_entries(value: Mapping[str, Any], change: TextChange, exempt: Collection[str], bounds: _Bounds) -> dict[str, Any]:
     """The entries with their names changed too; names that become equal are numbered."""
     result: dict[str, Any] = {}
     for name, item in value.items():
@@ -108,7 +108,7 @@ def _change_entries(value: Mapping[str, Any], change: Change, exempt: Collection
     return result
 
 
-def _change_number(value: float, change: Change) -> float | str:
+def _change_number(value: float, change: TextChange) -> float | str:
     """The number, or the text that replaces it."""
     text = json.dumps([value])
     [result] = json.loads(change(text))

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from rlaas.clock import Clock
 from rlaas.errors import DependencyUnavailable
-from rlaas.rewards.reward import reward_id, reward_of
-from rlaas.rewards.standing import Arrivals, Kind, Latest, Said, Standing, StandingStore, find_latest
+from rlaas.rewards.reward import compute_reward, make_reward_id
+from rlaas.rewards.standing import Arrivals, EventArrival, Latest, Standing, StandingKind, StandingStore, find_latest
 from rlaas.skills.skill import RewardSpec
 from rlaas.telemetry.events import RewardComputed
 from rlaas.telemetry.ingest import prepare
@@ -25,7 +25,7 @@ _ATTEMPTS = 5
 class RewardSpecs(Protocol):
     """Knows how each skill is rewarded."""
 
-    def reward_spec(self, tenant_id: str, skill: str) -> RewardSpec:
+    def get_reward_spec(self, tenant_id: str, skill: str) -> RewardSpec:
         """The skill's reward spec. Raises: NotFound."""
         ...
 
@@ -51,9 +51,9 @@ class FollowUp:
         saw them. `events`, by id, need not be read again. Raises: DependencyUnavailable, NotFound.
         """
         tenant_id, interaction_id = arrivals.tenant_id, arrivals.interaction_id
-        by_output: dict[str, dict[Kind, Said]] = {name: {} for name in arrivals.landed if name != interaction_id}
+        by_output: dict[str, dict[StandingKind, EventArrival]] = {name: {} for name in arrivals.landed if name != interaction_id}
         by_output |= {name: {**one} for name, one in arrivals.said.items()}
-        unnamed: dict[Kind, Said] = by_output.pop("", {})
+        unnamed: dict[StandingKind, EventArrival] = by_output.pop("", {})
         has_unnamed = bool(unnamed)
         if arrivals.pending:
             unnamed["waiting"] = max(arrivals.pending.values())
@@ -62,7 +62,7 @@ class FollowUp:
             join_waiting(tenant_id, interaction_id, landed_ids=arrivals.landed, pending_ids=tuple(arrivals.pending), store=self.store)
         about_last: Latest = {kind: one for kind, one in interaction_latest.items() if kind != "waiting"}
         if about_last and (has_unnamed or by_output):
-            seen_ids = [event.event_id for event in self.store.outline(tenant_id, interaction_id) if _was_seen(event, interaction_id)]
+            seen_ids = [event.event_id for event in self.store.read_outline(tenant_id, interaction_id) if _was_seen(event, interaction_id)]
             for last in seen_ids[-1:]:
                 by_output[last] = {**Standing(latest=by_output.get(last, {})).after(about_last).latest}
         rewards = (_Output(self, arrivals, output_id, dict(events or {})).update(latest) for output_id, latest in by_output.items())
@@ -71,11 +71,11 @@ class FollowUp:
     def _note(self, arrivals: Arrivals, latest: Latest) -> Latest:
         """The latest feedback in the interaction that names no output, with `latest` added."""
         for _ in range(_ATTEMPTS):
-            before = self.store.standing(arrivals.tenant_id, arrivals.interaction_id, "")
+            before = self.store.read_standing(arrivals.tenant_id, arrivals.interaction_id, "")
             standing = before.after(latest)
             if standing is before or self._put(arrivals, "", standing, before=before.n):
                 return standing.latest
-        raise _build_contention()
+        raise _build_contention_error()
 
     def _put(self, arrivals: Arrivals, output_id: str, standing: Standing, *, before: int) -> bool:
         return self.store.put_standing(arrivals.tenant_id, arrivals.interaction_id, output_id, standing, before=before)
@@ -100,7 +100,7 @@ class _Output:
         """
         store = self.follow_up.store
         for _ in range(_ATTEMPTS):
-            before = store.standing(self.arrivals.tenant_id, self.arrivals.interaction_id, self.output_id)
+            before = store.read_standing(self.arrivals.tenant_id, self.arrivals.interaction_id, self.output_id)
             current = before if before.n else self._read_first_standing()
             standing = current.after(latest)
             if not standing.latest:
@@ -126,12 +126,12 @@ class _Output:
             if not isinstance(earlier, RewardComputed) or earlier.event_ids == reward.event_ids:
                 return None
             latest, self.highest_n = current.after(latest).after(self._read_latest(earlier)).latest, earlier.n
-        raise _build_contention()
+        raise _build_contention_error()
 
     def _read_first_standing(self) -> Standing:
         if self.output_id in self.arrivals.landed and not self.highest_n:
             return Standing()  # most likely it has none yet; where it has, the write says so
-        first = self._read([reward_id(self.output_id, 1)])
+        first = self._read([make_reward_id(self.output_id, 1)])
         reward = first[0].event() if first else None
         return Standing(latest={**self._read_latest(reward)}, n=1) if isinstance(reward, RewardComputed) else Standing()
 
@@ -147,7 +147,7 @@ class _Output:
         if output is None:
             return None
         feedback = self._read([one.event_id for one in standing.latest.values()])
-        return reward_of(output, feedback, self.follow_up.spec_of(self.arrivals.tenant_id, output.skill), n=standing.n)
+        return compute_reward(output, feedback, self.follow_up.spec_of(self.arrivals.tenant_id, output.skill), n=standing.n)
 
     def _read(self, event_ids: "list[str] | tuple[str, ...]") -> list[StoredEvent]:
         missing = [event_id for event_id in event_ids if event_id not in self.events]
@@ -160,5 +160,5 @@ def _was_seen(event: StoredEvent, interaction_id: str) -> bool:
     return event.event_type == "output" and event.interaction_id == interaction_id and "shadow" not in event.shadow_roles
 
 
-def _build_contention() -> DependencyUnavailable:
+def _build_contention_error() -> DependencyUnavailable:
     return DependencyUnavailable("the feedback on an output changes too often at the moment")

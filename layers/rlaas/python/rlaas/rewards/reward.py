@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rlaas.ids import derived_id
-from rlaas.rewards.similarity import Measure, compare
+from rlaas.ids import derive_id
+from rlaas.rewards.similarity import SimilarityMeasure, compare_texts
 from rlaas.skills.skill import RewardSpec
 from rlaas.telemetry.events import FeedbackSubmitted, OutputProduced, RewardComputed
 from rlaas.telemetry.store import StoredEvent
@@ -17,10 +17,10 @@ class Components:
 
     values: dict[str, float]
     events: list[StoredEvent]
-    measure: Measure | None = None
+    measure: SimilarityMeasure | None = None
 
 
-def components_of(output: StoredEvent, feedback: Sequence[StoredEvent]) -> Components:
+def compute_components(output: StoredEvent, feedback: Sequence[StoredEvent]) -> Components:
     """The components that the feedback on `output` gives.
 
     `sent` is 1 for an output sent and 0 for one discarded or regenerated. `edit_similarity` compares the text with its
@@ -37,20 +37,20 @@ def components_of(output: StoredEvent, feedback: Sequence[StoredEvent]) -> Compo
     finals = [event.final_text for _, event in edits_and_actions if event.final_text is not None]
     actions = [event.action for _, event in edits_and_actions if event.action is not None]
     values: dict[str, float] = {}
-    measure: Measure | None = None
+    measure: SimilarityMeasure | None = None
     if actions:
         values["sent"] = 1.0 if actions[-1] == "sent" else 0.0
     if values.get("sent") == 0.0:
         values["edit_similarity"] = 0.0
     elif finals:
-        similarity = compare(output_event.text, finals[-1])
+        similarity = compare_texts(output_event.text, finals[-1])
         values["edit_similarity"], measure = similarity.value, similarity.measure
     elif actions:
         values["edit_similarity"] = 1.0
     return Components(values, [stored for stored, _ in edits_and_actions], measure)
 
 
-def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: RewardSpec, *, n: int) -> RewardComputed | None:
+def compute_reward(output: StoredEvent, feedback: Sequence[StoredEvent], spec: RewardSpec, *, n: int) -> RewardComputed | None:
     """The weighted mean, in [0, 1], of the components that the feedback on `output` gives so far; None while it gives
     none.
 
@@ -59,7 +59,7 @@ def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: Reward
     output_event = output.event()
     if not isinstance(output_event, OutputProduced):
         raise ValueError(f"{output.event_id} is not an output")
-    components = components_of(output, feedback)
+    components = compute_components(output, feedback)
     weights = {name: weight for name, weight in spec.weights.items() if name in components.values}
     if not weights:
         return None
@@ -70,7 +70,7 @@ def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: Reward
         thread_id=output.thread_id,
         user_id=output_event.user_id,
         occurred_at=max(stored.received_at for stored in components.events),
-        reward_id=reward_id(output.event_id, n),
+        reward_id=make_reward_id(output.event_id, n),
         interaction_id=output_event.interaction_id,
         output_id=output.event_id,
         reward=reward,
@@ -87,7 +87,7 @@ def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: Reward
     )
 
 
-def latest_rewards(rewards: Iterable[RewardComputed]) -> dict[str, RewardComputed]:
+def select_latest_rewards(rewards: Iterable[RewardComputed]) -> dict[str, RewardComputed]:
     """Per output id the reward with the highest `n`."""
     latest: dict[str, RewardComputed] = {}
     for reward in rewards:
@@ -96,7 +96,7 @@ def latest_rewards(rewards: Iterable[RewardComputed]) -> dict[str, RewardCompute
     return latest
 
 
-def reward_id(output_id: str, n: int) -> str:
+def make_reward_id(output_id: str, n: int) -> str:
     """The id of the output's `n`th reward."""
     readable = f"rew_{output_id}_{n}"
-    return readable if len(readable) <= 64 else derived_id("rew", output_id, str(n))
+    return readable if len(readable) <= 64 else derive_id("rew", output_id, str(n))

@@ -11,7 +11,7 @@ from typing import Literal
 
 from rapidfuzz.distance import Levenshtein, Postfix, Prefix
 
-Measure = Literal["characters", "pieces"]
+SimilarityMeasure = Literal["characters", "pieces"]
 
 MOST_CELLS = 2**28
 """Characters of the one text times characters of the other that are compared as a whole, what both begin and end with
@@ -28,10 +28,10 @@ class Similarity:
     """1 for equal texts and only for these, 0 for nothing in common; and how it was measured."""
 
     value: float
-    measure: Measure
+    measure: SimilarityMeasure
 
 
-def compare(draft: str, final: str) -> Similarity:
+def compare_texts(draft: str, final: str) -> Similarity:
     """1 minus the edits that make one text of the other, over the longer one's length.
 
     By `characters`, edits are the Levenshtein distance. Texts whose changed part is too long for that are compared by
@@ -51,9 +51,9 @@ def compare(draft: str, final: str) -> Similarity:
     return Similarity(1 - edits / longest, "pieces")
 
 
-def edit_similarity(draft: str, final: str) -> float:
-    """The value of `compare`."""
-    return compare(draft, final).value
+def compute_edit_similarity(draft: str, final: str) -> float:
+    """The value of `compare_texts`."""
+    return compare_texts(draft, final).value
 
 
 def _count_edits_by_pieces(draft: str, final: str) -> int:

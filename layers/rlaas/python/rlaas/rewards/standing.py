@@ -14,17 +14,17 @@ from rlaas.telemetry.events import FeedbackSubmitted
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.wire import WireModel
 
-Kind = Literal["edit", "action", "waiting"]
+StandingKind = Literal["edit", "action", "waiting"]
 
 
-class Said(NamedTuple):
+class EventArrival(NamedTuple):
     """An event, by when it arrived."""
 
     received_at: datetime
     event_id: str
 
 
-Latest = Mapping[Kind, Said]
+Latest = Mapping[StandingKind, EventArrival]
 
 
 class Standing(WireModel):
@@ -34,7 +34,7 @@ class Standing(WireModel):
     Events may come in any order, twice, or after their successors: the standing that results is the same.
     """
 
-    latest: dict[Kind, Said] = Field(default_factory=dict)
+    latest: dict[StandingKind, EventArrival] = Field(default_factory=dict)
     n: int = 0
 
     def after(self, latest: Latest) -> "Standing":
@@ -52,15 +52,15 @@ class Arrivals(WireModel):
 
     tenant_id: str
     interaction_id: str
-    said: dict[str, dict[Kind, Said]] = Field(default_factory=dict)
+    said: dict[str, dict[StandingKind, EventArrival]] = Field(default_factory=dict)
     landed: tuple[str, ...] = ()
-    pending: dict[str, Said] = Field(default_factory=dict)
+    pending: dict[str, EventArrival] = Field(default_factory=dict)
 
 
 class StandingStore(EventStore, Protocol):
     """Events with the standings beside them."""
 
-    def standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
+    def read_standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
         """The standing of the output, `""` for feedback that names none; strongly consistent. Raises:
         DependencyUnavailable."""
         ...
@@ -73,7 +73,7 @@ class StandingStore(EventStore, Protocol):
         ...
 
 
-def arrivals_of(events: Sequence[StoredEvent]) -> Arrivals:
+def collect_arrivals(events: Sequence[StoredEvent]) -> Arrivals:
     """What arrived with `events`, one or more of one interaction."""
     standings: dict[str, Standing] = {}
     for event in events:
@@ -84,7 +84,7 @@ def arrivals_of(events: Sequence[StoredEvent]) -> Arrivals:
         interaction_id=events[0].interaction_id or "",
         said={about: standing.latest for about, standing in standings.items() if standing.latest},
         landed=tuple(event.event_id for event in events if event.event_type in ("interaction", "output")),
-        pending={event.event_id: Said(event.received_at, event.event_id) for event in events if event.pending},
+        pending={event.event_id: EventArrival(event.received_at, event.event_id) for event in events if event.pending},
     )
 
 
@@ -94,5 +94,5 @@ def find_latest(events: Iterable[StoredEvent]) -> Latest:
     for event in events:
         feedback = event.event() if event.event_type == "feedback" else None
         if isinstance(feedback, FeedbackSubmitted) and feedback.kind in ("edit", "action"):
-            standing = standing.after({feedback.kind: Said(event.received_at, event.event_id)})
+            standing = standing.after({feedback.kind: EventArrival(event.received_at, event.event_id)})
     return standing.latest

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from rlaas.clock import Clock
 from rlaas.errors import Conflict
-from rlaas.experiments.sequential import Outcome, analyse
+from rlaas.experiments.sequential import StepOutcome, analyse
 from rlaas.rollout.plan import explain_indecision
 from rlaas.rollout.request import Records, find_rollout
 from rlaas.rollout.steps import Rollout, add_candidate, list_live_arms, promote_candidate
@@ -60,7 +60,7 @@ def take_back(
 
     Raises: NotFound without a route, Conflict when there is no way back or the route belongs to something else.
     """
-    route = records.rollback(tenant_id, skill, change, rollout_id=rollout_id)
+    route = records.roll_back(tenant_id, skill, change, rollout_id=rollout_id)
     if route.rollout_id is not None:
         key = rollout_key(skill, route.rollout_id)
         if find_rollout(records, tenant_id, key) is not None:
@@ -89,7 +89,7 @@ class Conductor:
 
     def begin(self) -> Rollout:
         """Put the guard's alarm, before any unit reaches the candidate."""
-        rollout = self.rollout()
+        rollout = self.read_rollout()
         self.guards.put(
             Guard(
                 tenant_id=self.tenant_id,
@@ -104,10 +104,10 @@ class Conductor:
 
     def set_weight(self, index: int) -> Literal["running", "superseded"]:
         """Give the candidate the share of step `index` (from 0) in one conditional write of the route."""
-        rollout = self.rollout()
+        rollout = self.read_rollout()
         for _ in range(_ATTEMPTS):
             route = self.records.get_route(self.tenant_id, self.skill)
-            if rollout.owns(route) and _weight(route, rollout) == rollout.settings.planned[index].weight:
+            if rollout.owns(route) and _find_weight(route, rollout) == rollout.settings.planned[index].weight:
                 self._amend(partial(Rollout.begin_step, index=index, route_version=route.version, at=self.clock()))
                 return "running"
             is_untouched = index == 0 and route.control == rollout.control and not list_live_arms(route) and not rollout.steps
@@ -124,7 +124,7 @@ class Conductor:
 
         Raises: DependencyUnavailable.
         """
-        rollout = self.rollout()
+        rollout = self.read_rollout()
         for _ in range(_ATTEMPTS):
             stored = self.trials.load(self.tenant_id, self.skill, self.rollout_id) or TrialState.begin(rollout)
             state = look(stored, rollout, events=self.events, now=self.clock())
@@ -143,14 +143,14 @@ class Conductor:
         Raises: Conflict when another look was faster.
         """
         stored = self.trials.load(self.tenant_id, self.skill, self.rollout_id)
-        state = TrialState.begin(self.rollout()).model_copy(update={"version": (stored.version if stored else 0) + 1})
+        state = TrialState.begin(self.read_rollout()).model_copy(update={"version": (stored.version if stored else 0) + 1})
         self.trials.save(state)
         return state
 
-    def analyse(self, index: int) -> tuple[Outcome | Literal["superseded"], TrialState | None]:
+    def analyse(self, index: int) -> tuple[StepOutcome | Literal["superseded"], TrialState | None]:
         """Look at the trial in step `index` (from 0) and record the result. Returns the outcome and the trial's state,
         no state when the rollout is superseded."""
-        rollout = self.rollout()
+        rollout = self.read_rollout()
         route = self.records.get_route(self.tenant_id, self.skill)
         if not rollout.owns(route):
             return "superseded", None
@@ -169,15 +169,15 @@ class Conductor:
             needed=explain_indecision(state.test, gate, weight=step.weight, waited_seconds=waited_seconds),
         )
         alarm = timedelta(seconds=rollout.settings.alarm_period_seconds)
-        if analysis.outcome is Outcome.ROLLBACK and (step.harm_since is None or now - step.harm_since < alarm):
+        if analysis.outcome is StepOutcome.ROLLBACK and (step.harm_since is None or now - step.harm_since < alarm):
             # The guard's alarm is faster than the next look; this look is for when the alarm is lost.
-            analysis = replace(analysis, outcome=Outcome.CONTINUE)
+            analysis = replace(analysis, outcome=StepOutcome.CONTINUE)
         self._amend(lambda current: current.record_look(index, analysis, state.test, harm=harm.value, at=now))
         return analysis.outcome, state
 
     def promote(self) -> Literal["shipped", "superseded"]:
         """Make the candidate the control in one conditional write; a rollback restores the old control."""
-        rollout = self.rollout()
+        rollout = self.read_rollout()
         for _ in range(_ATTEMPTS):
             route = self.records.get_route(self.tenant_id, self.skill)
             if rollout.promoted(route):
@@ -193,7 +193,7 @@ class Conductor:
 
     def roll_back(self) -> Literal["rolled_back", "inconclusive", "superseded"]:
         """Restore the last good route because the last look asked for it."""
-        last = self.rollout().steps[-1]
+        last = self.read_rollout().steps[-1]
         status: Literal["rolled_back", "inconclusive"] = "inconclusive" if last.outcome == "inconclusive" else "rolled_back"
         route = self._restore_route(last.reason)
         if route is None or route.changed_by != f"rollout:{self.rollout_id}":
@@ -226,7 +226,7 @@ class Conductor:
         self.guards.delete(self.tenant_id, self.skill, self.rollout_id)
         return self._amend(lambda current: current.end("failed", error, at=self.clock()))
 
-    def rollout(self) -> Rollout:
+    def read_rollout(self) -> Rollout:
         """The rollout as recorded. Raises: NotFound."""
         return self.records.get(Rollout, self.tenant_id, self._key).record
 
@@ -237,7 +237,7 @@ class Conductor:
     def _restore_route(self, reason: str) -> Route | None:
         change = Change(actor=f"rollout:{self.rollout_id}", reason=reason, at=self.clock())
         try:
-            return self.records.rollback(self.tenant_id, self.skill, change, rollout_id=self.rollout_id)
+            return self.records.roll_back(self.tenant_id, self.skill, change, rollout_id=self.rollout_id)
         except Conflict:
             return None  # the route no longer belongs to this rollout: there is nothing to restore
 
@@ -246,7 +246,7 @@ class Conductor:
         return _amend(self.records, self.tenant_id, self._key, transition, change)
 
 
-def _weight(route: Route, rollout: Rollout) -> float | None:
+def _find_weight(route: Route, rollout: Rollout) -> float | None:
     return next((arm.weight for arm in list_live_arms(route) if arm.policy_id == rollout.candidate), None)
 
 

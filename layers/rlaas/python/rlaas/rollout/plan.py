@@ -88,7 +88,7 @@ class Plan(WireModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class StepSpec:
     """A step to plan for."""
 
     weight: float
@@ -97,7 +97,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class PlanLimits:
     """The limits of a plan: the probability of error, the days in all, the days of one attribution window, and the gain
     in mean reward that it has to find."""
 
@@ -136,18 +136,18 @@ def _mean(pairs: Sequence[tuple[float, float]]) -> float:
     return sum(value * weight for value, weight in pairs) / sum(weight for _, weight in pairs)
 
 
-def planned_steps(traffic: Traffic, terms: Terms, *, last_margin: float, min_samples: int) -> tuple[Ask, ...]:
+def plan_steps(traffic: Traffic, terms: PlanLimits, *, last_margin: float, min_samples: int) -> tuple[StepSpec, ...]:
     """The steps for this traffic: a first one that checks safety, as cautiously as the time allows, and one at 50% that
     decides. Without time for the first, only the second."""
-    last = Ask(_LAST_WEIGHT, last_margin, min_samples)
+    last = StepSpec(_LAST_WEIGHT, last_margin, min_samples)
     time = traffic.units_a_day * terms.at_most_days * _FIRST_STEP_SHARE
     for weight, margin in _CAUTIOUS:
         if estimate_units(traffic, weight, margin, terms.alpha) <= time and min_samples / weight <= time:
-            return Ask(weight, margin, min_samples), last
+            return StepSpec(weight, margin, min_samples), last
     return (last,)
 
 
-def plan(asks: Sequence[Ask], traffic: Traffic, terms: Terms) -> Plan:
+def make_plan(asks: Sequence[StepSpec], traffic: Traffic, terms: PlanLimits) -> Plan:
     """The plan of the steps `asks`: what they are expected to take, and whether they can find the gain `terms.gain`."""
     steps = []
     units = days = 0.0
@@ -158,25 +158,27 @@ def plan(asks: Sequence[Ask], traffic: Traffic, terms: Terms) -> Plan:
         units += needed
         time = needed / traffic.units_a_day + terms.window_days if traffic.units_a_day else math.inf
         days += time
-        steps.append(PlannedStep(weight=ask.weight, margin=ask.margin, units=_finite(needed), days=_finite(time)))
-    power = tuple(Power(gain=gain, probability=round(_power(asks, traffic, terms, gain), 3)) for gain in sorted({*GAINS, terms.gain}))
+        steps.append(PlannedStep(weight=ask.weight, margin=ask.margin, units=_drop_infinity(needed), days=_drop_infinity(time)))
+    power = tuple(
+        Power(gain=gain, probability=round(_compute_power(asks, traffic, terms, gain), 3)) for gain in sorted({*GAINS, terms.gain})
+    )
     probability = next(one.probability for one in power if one.gain == terms.gain)
     can_conclude = probability >= _CAN_CONCLUDE
     least_gain = next(
-        (gain / 100 for gain in range(1, 101) if _power(asks, traffic, terms, gain / 100) >= _GOOD_POWER),
+        (gain / 100 for gain in range(1, 101) if _compute_power(asks, traffic, terms, gain / 100) >= _GOOD_POWER),
         None,
     )
     return Plan(
         traffic=traffic,
         gain=terms.gain,
         steps=tuple(steps),
-        units=_finite(units),
-        days=_finite(days),
+        units=_drop_infinity(units),
+        days=_drop_infinity(days),
         at_most_days=terms.at_most_days,
         power=power,
         least_gain=least_gain,
         can_conclude=can_conclude,
-        advice=_advice(asks, traffic, terms, probability, days, least_gain, can_conclude),
+        advice=_write_advice(asks, traffic, terms, probability, days, least_gain, can_conclude),
     )
 
 
@@ -186,7 +188,7 @@ def estimate_units(traffic: Traffic, weight: float, gap: float, alpha: float) ->
     share."""
     units = [
         (math.log(1 / alpha) - math.log(share)) / drift
-        for share, (drift, _) in zip(SHARES, _growths(traffic, weight, gap), strict=True)
+        for share, (drift, _) in zip(SHARES, _compute_growths(traffic, weight, gap), strict=True)
         if drift > 0
     ]
     return min(units, default=math.inf)
@@ -214,11 +216,11 @@ def explain_indecision(test: SequentialTest, gate: Gate, *, weight: float, waite
     if not math.isfinite(units):
         return "At the difference that was seen no amount of traffic would be enough"
     days = units / test.n * waited_seconds / _DAY
-    estimate = f"it would take about {units:,.0f} units at this share, which come in {_time(days)}"
+    estimate = f"it would take about {units:,.0f} units at this share, which come in {_format_time(days)}"
     return f"At the difference that was seen ({difference[0]:+.3f}) {estimate}"
 
 
-def _growths(traffic: Traffic, weight: float, gap: float) -> Iterable[tuple[float, float]]:
+def _compute_growths(traffic: Traffic, weight: float, gap: float) -> Iterable[tuple[float, float]]:
     """For each of `STAKES`, how the logarithm of its wealth moves per unit: (drift, variance), when the true difference
     is `gap` above the null."""
     p, centre = weight, min(0.95, max(0.05, traffic.reward_mean))
@@ -229,7 +231,7 @@ def _growths(traffic: Traffic, weight: float, gap: float) -> Iterable[tuple[floa
         yield stake * mean - stake * stake * (spread + mean * mean) / 2, stake * stake * spread
 
 
-def _power(asks: Sequence[Ask], traffic: Traffic, terms: Terms, gain: float) -> float:
+def _compute_power(asks: Sequence[StepSpec], traffic: Traffic, terms: PlanLimits, gain: float) -> float:
     """The probability in [0, 1] that all steps pass in time: the earlier ones take what they are expected to take, the
     last one has the rest of the time."""
     left = traffic.units_a_day * (terms.at_most_days - terms.window_days * len(asks))
@@ -239,12 +241,12 @@ def _power(asks: Sequence[Ask], traffic: Traffic, terms: Terms, gain: float) -> 
     if left < last.min_samples / min(last.weight, 1 - last.weight):
         return 0.0
     return max(
-        _passes(left, drift, variance, math.log(1 / terms.alpha) - math.log(share))
-        for share, (drift, variance) in zip(SHARES, _growths(traffic, last.weight, gain + last.margin), strict=True)
+        _compute_passage(left, drift, variance, math.log(1 / terms.alpha) - math.log(share))
+        for share, (drift, variance) in zip(SHARES, _compute_growths(traffic, last.weight, gain + last.margin), strict=True)
     )
 
 
-def _passes(units: float, drift: float, variance: float, height: float) -> float:
+def _compute_passage(units: float, drift: float, variance: float, height: float) -> float:
     """The probability that a Brownian motion with this drift and variance a unit passes `height` within `units`."""
     if units <= 0 or not math.isfinite(units):
         return 0.0
@@ -255,17 +257,23 @@ def _passes(units: float, drift: float, variance: float, height: float) -> float
     return min(1.0, _NORMAL.cdf((drift * units - height) / spread) + correction)
 
 
-def _advice(
-    asks: Sequence[Ask], traffic: Traffic, terms: Terms, probability: float, days: float, least_gain: float | None, can_conclude: bool
+def _write_advice(
+    asks: Sequence[StepSpec],
+    traffic: Traffic,
+    terms: PlanLimits,
+    probability: float,
+    days: float,
+    least_gain: float | None,
+    can_conclude: bool,
 ) -> str:
     if not traffic.units_a_day:
         return "the control has no rewarded traffic to plan from: send some, or say how many units a day to expect (units_a_day)"
     summary = f"at {traffic.units_a_day:,.0f} units a day a gain of {terms.gain:g} is found with a probability of {probability:.0%}"
     if can_conclude:
-        return f"{summary} within {_time(terms.at_most_days)}; expected after {_time(days)}"
+        return f"{summary} within {_format_time(terms.at_most_days)}; expected after {_format_time(days)}"
     ways = []
     if math.isfinite(days):
-        ways.append(f"about {_time(days + terms.window_days)} (max_wait_seconds)")
+        ways.append(f"about {_format_time(days + terms.window_days)} (max_wait_seconds)")
     needed = sum(estimate_units(traffic, ask.weight, terms.gain + ask.margin, terms.alpha) for ask in asks)
     time = terms.at_most_days - terms.window_days * len(asks)
     if math.isfinite(needed) and time > 0:
@@ -276,14 +284,14 @@ def _advice(
         ways.append(f"a last step at {_LAST_WEIGHT:.0%}, where each unit gives most evidence")
     if asks[-1].margin == 0:
         ways.append("objective non_inferiority, which asks for less")
-    return f"{summary} within {_time(terms.at_most_days)}, too seldom; it would take one of: {'; '.join(ways)}"
+    return f"{summary} within {_format_time(terms.at_most_days)}, too seldom; it would take one of: {'; '.join(ways)}"
 
 
-def _finite(value: float) -> float | None:
+def _drop_infinity(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _time(days: float) -> str:
+def _format_time(days: float) -> str:
     """`days` in the unit that a person would use."""
     for unit, length in (("days", 1.0), ("hours", 1 / 24), ("minutes", 1 / 1440)):
         if days >= 2 * length:

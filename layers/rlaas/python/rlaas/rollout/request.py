@@ -5,7 +5,7 @@ from typing import Protocol
 
 from rlaas.errors import Conflict, InvalidInput, NotFound
 from rlaas.policies.policy_store import Policies
-from rlaas.rollout.plan import Ask, Plan, Terms, Traffic, estimate_traffic, plan, planned_steps
+from rlaas.rollout.plan import Plan, PlanLimits, StepSpec, Traffic, estimate_traffic, make_plan, plan_steps
 from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, list_live_arms
 from rlaas.routing.route import Route
 from rlaas.routing.route_store import Routes
@@ -37,7 +37,7 @@ def plan_rollout(
     traffic = _read_traffic(events, route, settings, now)
     if settings.units_a_day is not None:
         traffic = traffic.model_copy(update={"units_a_day": settings.units_a_day})
-    terms = Terms(
+    terms = PlanLimits(
         alpha=settings.alpha,
         at_most_days=settings.max_wait_seconds / _DAY_SECONDS,
         window_days=(settings.window_hours * 3600 + settings.lag_seconds) / _DAY_SECONDS,
@@ -45,11 +45,11 @@ def plan_rollout(
     )
     if settings.steps is None:
         last_margin = settings.margin if settings.objective == "non_inferiority" else 0.0
-        asks = planned_steps(traffic, terms, last_margin=last_margin, min_samples=settings.min_samples)
+        asks = plan_steps(traffic, terms, last_margin=last_margin, min_samples=settings.min_samples)
         steps = tuple(RolloutStep(weight=ask.weight, margin=ask.margin) for ask in asks)
         settings = settings.model_copy(update={"steps": steps})
     gates = [(step.weight, settings.gate(index)) for index, step in enumerate(settings.planned)]
-    return settings, plan([Ask(weight, gate.margin, gate.min_samples) for weight, gate in gates], traffic, terms)
+    return settings, make_plan([StepSpec(weight, gate.margin, gate.min_samples) for weight, gate in gates], traffic, terms)
 
 
 def request_rollout(
@@ -86,7 +86,7 @@ def request_rollout(
         raise InvalidInput(f"{candidate} is the control already", param="policy_id")
     if list_live_arms(route):
         raise Conflict(f"the route of {skill!r} has live arms beside its control; end them first")
-    running = _running(records, tenant_id, skill, now)
+    running = _find_running(records, tenant_id, skill, now)
     if running is not None:
         raise Conflict(f"the rollout {running} of {skill!r} has not ended")
     planned_settings, expected = plan_rollout(records, events, tenant_id=tenant_id, skill=skill, settings=settings, now=now)
@@ -128,7 +128,7 @@ def _read_traffic(events: EventStore, route: Route, settings: RolloutSettings, n
     for ago in range(settings.history_days + 1):
         start = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=ago)
         day_rewards: list[RewardComputed] = []
-        for stored in events.by_day(route.tenant_id, route.skill, "reward", start.date()):
+        for stored in events.iterate_day(route.tenant_id, route.skill, "reward", start.date()):
             event, read = stored.event(), read + 1
             if isinstance(event, RewardComputed) and event.policy_id == route.control and not event.fallback:
                 day_rewards.append(event)
@@ -141,7 +141,7 @@ def _read_traffic(events: EventStore, route: Route, settings: RolloutSettings, n
     return estimate_traffic(rewards, unit=route.unit, since=since, until=now)
 
 
-def _running(records: Records, tenant_id: str, skill: str, now: datetime) -> str | None:
+def _find_running(records: Records, tenant_id: str, skill: str, now: datetime) -> str | None:
     for rollout in list_all(records, Rollout, tenant_id, rollout_key(skill, "")):
         if rollout.status == "running" or (rollout.status == "starting" and now - rollout.created_at < _STARTS_WITHIN):
             return rollout.rollout_id

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from rlaas.clock import Timestamp
 from rlaas.experiments.harm import HarmBounds
-from rlaas.experiments.sequential import Analysis, Gate, Outcome, SequentialTest
+from rlaas.experiments.sequential import Analysis, Gate, SequentialTest, StepOutcome
 from rlaas.ids import PolicyId, SkillName, TenantId
 from rlaas.rollout.plan import Plan
 from rlaas.routing.route import Arm, Route
@@ -189,7 +189,7 @@ class Rollout(WireModel):
         """The rollout with the result of a look in step `index` (from 0), which ends the step when it decides
         something. A look that saw nothing new changes nothing."""
         seen, candidate, control = self.steps[index], test.candidate, test.control
-        if analysis.outcome is Outcome.CONTINUE and (seen.n_control, seen.n_candidate, seen.harm) == (control.n, candidate.n, harm):
+        if analysis.outcome is StepOutcome.CONTINUE and (seen.n_control, seen.n_candidate, seen.harm) == (control.n, candidate.n, harm):
             return self
         gate = self.settings.gate(index)
         low, high = test.interval(gate.alpha)
@@ -211,7 +211,7 @@ class Rollout(WireModel):
                 "evidence": test.evidence_better(-gate.margin * test.known_share),
                 "harm": harm,
                 "harm_since": (seen.harm_since or at) if harmful else None,
-                "ended_at": None if analysis.outcome is Outcome.CONTINUE else at,
+                "ended_at": None if analysis.outcome is StepOutcome.CONTINUE else at,
             }
         )
         return self._with(steps=(*self.steps[:index], record, *self.steps[index + 1 :]))
@@ -258,7 +258,7 @@ def add_candidate(route: Route, rollout: Rollout, index: int, *, at: datetime) -
     step = rollout.settings.planned[index]
     successor = route.succeed(
         control=route.control,
-        arms=(*_shadows(route, rollout.candidate), Arm(policy_id=rollout.candidate, mode="canary", weight=step.weight)),
+        arms=(*_list_shadows(route, rollout.candidate), Arm(policy_id=rollout.candidate, mode="canary", weight=step.weight)),
         last_good=route.target if index == 0 else route.last_good,
         rollout_id=rollout.rollout_id,
         changed_by=rollout.actor,
@@ -272,7 +272,7 @@ def promote_candidate(route: Route, rollout: Rollout, *, at: datetime) -> Route:
     """The next route: the candidate is the control, and a rollback restores the old control."""
     return route.succeed(
         control=rollout.candidate,
-        arms=_shadows(route, rollout.candidate),
+        arms=_list_shadows(route, rollout.candidate),
         last_good=route.last_good,
         rollout_id=None,
         changed_by=rollout.actor,
@@ -286,5 +286,5 @@ def list_live_arms(route: Route) -> tuple[Arm, ...]:
     return tuple(arm for arm in route.arms if arm.live)
 
 
-def _shadows(route: Route, candidate: str) -> Sequence[Arm]:
+def _list_shadows(route: Route, candidate: str) -> Sequence[Arm]:
     return [arm for arm in route.arms if not arm.live and arm.policy_id != candidate]

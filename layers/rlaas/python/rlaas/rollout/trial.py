@@ -25,7 +25,7 @@ from typing import Protocol, Self
 from pydantic import Field
 
 from rlaas.clock import Timestamp
-from rlaas.experiments.harm import ROLLOUT_WEIGHTS, WORSE, Evidence, HarmLedger, Kind, log_wealth, profit_over_control, weigh
+from rlaas.experiments.harm import ROLLOUT_WEIGHTS, WORSE, Evidence, HarmKind, HarmLedger, log_wealth, profit_over_control, weigh_evidence
 from rlaas.experiments.sequential import SequentialTest, SettledUnit
 from rlaas.experiments.settlement import (
     Deal,
@@ -36,10 +36,10 @@ from rlaas.experiments.settlement import (
     list_decisions,
     select_first_requests,
     select_firsts,
-    settle,
+    settle_deal,
     was_sent,
 )
-from rlaas.ids import SkillName, TenantId, text_sha256
+from rlaas.ids import SkillName, TenantId, hash_text
 from rlaas.rollout.steps import Rollout
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.voices import Voices
@@ -115,8 +115,8 @@ class TrialState(WireModel):
 
     def evidence_of_harm(self) -> Evidence:
         """The evidence that the candidate does harm, to compare with 1/alpha."""
-        wealth = {kind: self.harm.evidence(kind) for kind in ROLLOUT_WEIGHTS if kind != WORSE}
-        return weigh({**wealth, WORSE: self.test.evidence_worse}, ROLLOUT_WEIGHTS)
+        wealth = {kind: self.harm.compute_evidence(kind) for kind in ROLLOUT_WEIGHTS if kind != WORSE}
+        return weigh_evidence({**wealth, WORSE: self.test.evidence_worse}, ROLLOUT_WEIGHTS)
 
     def seen(self) -> object:
         """The part of the state that is the same however the looks were made: all but their times, and but for what no
@@ -219,7 +219,7 @@ class _Look:
         return until, len(deals)
 
     def _settle_unit(self, deal: Deal, history: Sequence[StoredEvent], window_end: datetime) -> SettledUnit:
-        settlement = settle(deal, history, self.rollout.reward_spec, until=window_end)
+        settlement = settle_deal(deal, history, self.rollout.reward_spec, until=window_end)
         stratum = find_stratum(history, self.rollout.settings.stratify_by)
         return SettledUnit(
             reward=settlement.reward,
@@ -228,7 +228,7 @@ class _Look:
             missing=bool(settlement.missing),
             unknown=settlement.unknown,
             answered=not deal.failed,
-            stratum=text_sha256(stratum)[:12] if stratum is not None else None,
+            stratum=hash_text(stratum)[:12] if stratum is not None else None,
         )
 
     def _count_harms(self, request: FirstRequest) -> None:
@@ -236,7 +236,7 @@ class _Look:
         deal = request.deal
         candidate, p = deal.policy_id == self.rollout.candidate, deal.probability(self.rollout.candidate)
         harms, bounds = find_harms(deal, request.history), self.rollout.settings.harm
-        kinds: dict[Kind, tuple[bool, float]] = {
+        kinds: dict[HarmKind, tuple[bool, float]] = {
             "failed": (harms.failed, bounds.failed),
             "empty": (harms.empty, bounds.empty),
             "unsafe": (harms.unsafe, bounds.unsafe),
@@ -296,7 +296,7 @@ class _Look:
         return [deal for deal in deals if self._by_chance(deal)], until
 
     def _find_decisions(self, interaction_id: str) -> list[Deal]:
-        history = self.events.by_interaction(self.state.tenant_id, interaction_id)
+        history = self.events.read_interaction(self.state.tenant_id, interaction_id)
         deals = [Deal.of(stored) for stored in history if stored.trial is not None and stored.trial.name == self.rollout.rollout_id]
         lag = timedelta(seconds=self.rollout.settings.lag_seconds)
         return [deal for deal in deals if deal.stored.received_at <= deal.decision.decided_at + lag and self._by_chance(deal)]
@@ -312,7 +312,7 @@ class _Look:
         rewards: list[StoredEvent] = []
         day = after.date()
         while self._watches_actions and after < until and day <= until.date():
-            for stored in self.events.by_day(self.state.tenant_id, self.state.skill, "reward", day, since=after):
+            for stored in self.events.iterate_day(self.state.tenant_id, self.state.skill, "reward", day, since=after):
                 if stored.occurred_at > until:
                     break
                 if len(rewards) >= self.most and stored.occurred_at > rewards[-1].occurred_at:

@@ -64,7 +64,7 @@ class Decision(WireModel):
         return self.drawn or self.arm
 
 
-def bucket(salt: str, unit: str) -> float:
+def find_bucket(salt: str, unit: str) -> float:
     """The point in [0, 1) of `unit` under `salt`: uniform, and the same for ever."""
     digest = hashlib.sha256(f"{salt}:{unit}".encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
@@ -95,7 +95,7 @@ def assign(
             for arm, share in zip(live, shares, strict=True)
         ),
     )
-    point = bucket(route.salt, unit)
+    point = find_bucket(route.salt, unit)
     millionth = int(point * MILLION)
     choice, reason = candidates[0], "control"
     for arm, candidate in zip(live, candidates[1:], strict=True):
@@ -121,12 +121,12 @@ def assign(
         shadows=tuple(
             arm.policy_id
             for arm in route.arms
-            if not arm.live and bucket(f"{route.salt}:shadow:{arm.policy_id}", interaction_id or decision_id) < arm.weight
+            if not arm.live and find_bucket(f"{route.salt}:shadow:{arm.policy_id}", interaction_id or decision_id) < arm.weight
         )[:MOST_SHADOWS],
     )
 
 
-def shadow_decision(served: Decision, policy_id: str) -> Decision:
+def make_shadow_decision(served: Decision, policy_id: str) -> Decision:
     """The decision for the shadow answer of `policy_id` beside the one `served`. No user sees it, and its propensity is
     1: once the request is mirrored, the shadow answers for certain."""
     return served.model_copy(
@@ -145,7 +145,7 @@ def shadow_decision(served: Decision, policy_id: str) -> Decision:
     )
 
 
-def pinned(route: Route, policy_id: str, unit: str, *, decision_id: str, decided_at: datetime) -> Decision:
+def pin_decision(route: Route, policy_id: str, unit: str, *, decision_id: str, decided_at: datetime) -> Decision:
     """The decision for a request that asks for `policy_id` itself."""
     only = Candidate(policy_id=policy_id, arm=PINNED, probability=1.0)
     return Decision(
@@ -155,7 +155,7 @@ def pinned(route: Route, policy_id: str, unit: str, *, decision_id: str, decided
         policy_id=policy_id,
         arm=PINNED,
         propensity=1.0,
-        bucket=bucket(route.salt, unit),
+        bucket=find_bucket(route.salt, unit),
         unit=route.unit,
         reason="the request asks for this policy",
         decided_at=decided_at,

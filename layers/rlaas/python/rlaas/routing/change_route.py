@@ -14,8 +14,8 @@ from rlaas.policies.policy_store import Policies, find_policy
 from rlaas.routing.bandit_settings import BanditSettings
 from rlaas.routing.route import MOST_ARMS, MOST_SHADOWS, Arm, ArmMode, Route, UnitKind
 from rlaas.routing.route_store import Routes
-from rlaas.tenancy.registry import Change, Registry, Written
-from rlaas.wire import WireModel, invalid_input
+from rlaas.tenancy.registry import Change, PutResult, Registry
+from rlaas.wire import WireModel, make_invalid_input
 
 Load = Callable[[Policy, str], None]
 """Makes sure that a policy can answer before a route names it; the text is the policy's field in the request. Raises:
@@ -52,7 +52,7 @@ class RouteTerms(WireModel):
         return arms
 
 
-def change_route(records: Records, tenant_id: str, skill: str, terms: RouteTerms, *, change: Change, load: Load) -> Written[Route]:
+def change_route(records: Records, tenant_id: str, skill: str, terms: RouteTerms, *, change: Change, load: Load) -> PutResult[Route]:
     """Replace version `expected_version` of the skill's route, where 0 means that there is none yet. The same request
     again returns the route that the first one wrote.
 
@@ -62,32 +62,32 @@ def change_route(records: Records, tenant_id: str, skill: str, terms: RouteTerms
     Raises: NotFound for a policy that is not the skill's; Conflict for an archived one, or when the route is at another
     version; InvalidInput for a route that is not valid; what `load` raises.
     """
-    places = _policies_by_place(terms)
+    places = _list_policies_by_place(terms)
     for place, policy_id in places.items():
         find_policy(records, tenant_id, skill, policy_id, param=place)
         if is_archived(records, tenant_id, policy_id):
             raise Conflict(f"{policy_id} is archived", param=place)
     current = find_route(records, tenant_id, skill)
     if current is not None and _is_written_by(terms, change, current):
-        return Written(current, current.version, replay=True)
+        return PutResult(current, current.version, replay=True)
     version = current.version if current else 0
     if version != terms.expected_version:
         raise Conflict(f"the route is at version {version}", param="expected_version")
     try:
-        route = _next_route(current, terms, tenant_id=tenant_id, skill=skill, change=change)
+        route = _build_next_route(current, terms, tenant_id=tenant_id, skill=skill, change=change)
     except ValidationError as error:
-        raise invalid_input(error, terms.model_dump()) from None
+        raise make_invalid_input(error, terms.model_dump()) from None
     except ValueError as error:
         raise InvalidInput(str(error), param="arms") from None
-    policy_ids = routed_policies(records, tenant_id, skill)
+    policy_ids = list_routed_policies(records, tenant_id, skill)
     for place, policy_id in places.items():
         if policy_id not in policy_ids:
             load(find_policy(records, tenant_id, skill, policy_id), place)
     records.write_route(route, expected_version=terms.expected_version)
-    return Written(route, route.version)
+    return PutResult(route, route.version)
 
 
-def routed_policies(routes: Routes, tenant_id: str, skill: str) -> set[str]:
+def list_routed_policies(routes: Routes, tenant_id: str, skill: str) -> set[str]:
     """The policies that the skill's route names, or would name after a rollback."""
     route = find_route(routes, tenant_id, skill)
     if route is None:
@@ -104,11 +104,11 @@ def find_route(routes: Routes, tenant_id: str, skill: str) -> Route | None:
         return None
 
 
-def _policies_by_place(terms: RouteTerms) -> Mapping[str, str]:
+def _list_policies_by_place(terms: RouteTerms) -> Mapping[str, str]:
     return {"control": terms.control, **{f"arms.{at}.policy_id": arm.policy_id for at, arm in enumerate(terms.arms)}}
 
 
-def _arms(terms: RouteTerms) -> tuple[Arm, ...]:
+def _build_arms(terms: RouteTerms) -> tuple[Arm, ...]:
     return tuple(Arm(policy_id=arm.policy_id, mode=arm.mode, weight=arm.weight, cap=arm.cap) for arm in terms.arms)
 
 
@@ -120,19 +120,19 @@ def _is_written_by(terms: RouteTerms, change: Change, route: Route) -> bool:
         terms.expected_version + 1,
         terms.control,
         requested_arms,
-        _bandit(route, terms),
+        _choose_bandit_settings(route, terms),
         change.actor,
         change.reason,
     )
 
 
-def _bandit(current: Route | None, terms: RouteTerms) -> BanditSettings | None:
+def _choose_bandit_settings(current: Route | None, terms: RouteTerms) -> BanditSettings | None:
     """The settings of the request, else those of the present route, else the defaults if an arm has mode `bandit`."""
     settings = terms.bandit or (current.bandit if current else None)
     return settings or (BanditSettings() if any(arm.mode == "bandit" for arm in terms.arms) else None)
 
 
-def _next_route(current: Route | None, terms: RouteTerms, *, tenant_id: str, skill: str, change: Change) -> Route:
+def _build_next_route(current: Route | None, terms: RouteTerms, *, tenant_id: str, skill: str, change: Change) -> Route:
     """The next route. A route that a running rollout wrote is not yet known to be good, so a rollback still leads to
     the one from before the rollout."""
     if current is None:
@@ -141,10 +141,10 @@ def _next_route(current: Route | None, terms: RouteTerms, *, tenant_id: str, ski
             skill=skill,
             version=1,
             control=terms.control,
-            arms=_arms(terms),
+            arms=_build_arms(terms),
             unit=terms.unit or "thread",
             salt=new_id("dec"),
-            bandit=_bandit(None, terms),
+            bandit=_choose_bandit_settings(None, terms),
             changed_by=change.actor,
             reason=change.reason,
             changed_at=change.at,
@@ -153,11 +153,11 @@ def _next_route(current: Route | None, terms: RouteTerms, *, tenant_id: str, ski
         raise InvalidInput(f"the unit is {current.unit} and cannot change: every unit would change arm", param="unit")
     return current.succeed(
         control=terms.control,
-        arms=_arms(terms),
+        arms=_build_arms(terms),
         last_good=current.last_good if current.rollout_id is not None else current.target,
         rollout_id=None,
         changed_by=change.actor,
         reason=change.reason,
         changed_at=change.at,
-        bandit=_bandit(current, terms),
+        bandit=_choose_bandit_settings(current, terms),
     )

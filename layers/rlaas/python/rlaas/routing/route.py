@@ -68,7 +68,7 @@ class RouteTarget(WireModel):
     @field_validator("arms", mode="after")
     @classmethod
     def _own_the_line(cls, arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
-        return _allot(arms, _spans_of(arms), control_spans=_gaps(sorted(span for arm in arms for span in arm.spans)))
+        return _allot(arms, _list_spans(arms), control_spans=_find_gaps(sorted(span for arm in arms for span in arm.spans)))
 
     @model_validator(mode="after")
     def _each_policy_once(self) -> Self:
@@ -121,7 +121,7 @@ class Route(RouteTarget):
 
         Raises: pydantic.ValidationError for a route that is not valid, ValueError when the weights add up to over 1.
         """
-        spans = {**_spans_of(self.arms), self.control: tuple(_gaps(sorted(span for arm in self.arms for span in arm.spans)))}
+        spans = {**_list_spans(self.arms), self.control: tuple(_find_gaps(sorted(span for arm in self.arms for span in arm.spans)))}
         dropped = {arm.policy_id: arm.dropped for arm in self.arms}
         next_arms = [
             arm.model_copy(update={"dropped": dropped.get(arm.policy_id)})
@@ -146,7 +146,7 @@ class Route(RouteTarget):
         )
 
 
-def _spans_of(arms: Iterable[Arm]) -> dict[str, tuple[BucketRange, ...]]:
+def _list_spans(arms: Iterable[Arm]) -> dict[str, tuple[BucketRange, ...]]:
     return {arm.policy_id: arm.spans for arm in arms}
 
 
@@ -162,15 +162,15 @@ def _allot(
     occupied = sorted(span for spans in own_spans for span in spans)
     if any(end <= start for start, end in occupied) or any(a[1] > b[0] for a, b in pairwise(occupied)):
         raise ValueError("the spans of arms must be non-empty and must not overlap")
-    free = _gaps(occupied)
-    given_up = _without(free, control_spans)
-    controls = _without(free, given_up)
+    free = _find_gaps(occupied)
+    given_up = _subtract_spans(free, control_spans)
+    controls = _subtract_spans(free, given_up)
     result = []
     for arm, spans in zip(arms, own_spans, strict=True):
-        missing = _target_length(arm) - _length(spans)
+        missing = _target_length(arm) - _sum_lengths(spans)
         extra = _trim(given_up, missing)
-        extra += _trim(controls, missing - _length(extra))
-        given_up, controls = _without(given_up, extra), _without(controls, extra)
+        extra += _trim(controls, missing - _sum_lengths(extra))
+        given_up, controls = _subtract_spans(given_up, extra), _subtract_spans(controls, extra)
         result.append(arm.model_copy(update={"spans": _merge(sorted([*spans, *extra]))}))
     return tuple(result)
 
@@ -179,7 +179,7 @@ def _target_length(arm: Arm) -> int:
     return round(arm.weight * MILLION) if arm.live else 0
 
 
-def _length(spans: Iterable[BucketRange]) -> int:
+def _sum_lengths(spans: Iterable[BucketRange]) -> int:
     return sum(end - start for start, end in spans)
 
 
@@ -194,13 +194,13 @@ def _trim(spans: Iterable[BucketRange], length: int) -> list[BucketRange]:
     return result
 
 
-def _gaps(spans: Sequence[BucketRange]) -> list[BucketRange]:
+def _find_gaps(spans: Sequence[BucketRange]) -> list[BucketRange]:
     """The parts of the line that sorted, disjoint `spans` leave free."""
     edges = [0, *(edge for span in spans for edge in span), MILLION]
     return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if end > start]
 
 
-def _without(spans: Iterable[BucketRange], removed: Iterable[BucketRange]) -> list[BucketRange]:
+def _subtract_spans(spans: Iterable[BucketRange], removed: Iterable[BucketRange]) -> list[BucketRange]:
     """`spans` without the parts in `removed`, sorted; the spans of each must be disjoint."""
     cuts = sorted(removed)
     result: list[BucketRange] = []

@@ -21,7 +21,7 @@ class Routes(Protocol):
         """The current route, strongly consistent, for a change of it. Raises: NotFound."""
         ...
 
-    def current_route(self, tenant_id: str, skill: str) -> Route:
+    def get_route_for_request(self, tenant_id: str, skill: str) -> Route:
         """The current route for one request: one eventually consistent read, never cached. Raises: NotFound."""
         ...
 
@@ -30,7 +30,7 @@ class Routes(Protocol):
         when another writer was faster."""
         ...
 
-    def rollback(self, tenant_id: str, skill: str, change: Change, *, rollout_id: str | None = None) -> Route:
+    def roll_back(self, tenant_id: str, skill: str, change: Change, *, rollout_id: str | None = None) -> Route:
         """Restore the last good control and arms, in one conditional write that needs no read before it; returns the
         new route.
 

@@ -13,19 +13,19 @@ _DEEPEST = 12
 
 def log_refusal(error: RlaasError, request_id: str, *, status: int) -> None:
     """Log a refusal: the error's type, and the path of the parameter that it names."""
-    logger.info("refused", request_id=request_id, error=type(error).__name__, param=schema_path(error.param), status=status)
+    logger.info("refused", request_id=request_id, error=type(error).__name__, param=mask_path(error.param), status=status)
 
 
-def schema_path(param: str | None) -> str | None:
+def mask_path(param: str | None) -> str | None:
     """`param` with `*` for each part that no model declares: the client chose such a part, and it may be personal
     data."""
     if param is None or param in _OUTSIDE_BODIES:
         return param
-    names = _field_names()
+    names = _list_field_names()
     return ".".join(part if part in names else "*" for part in param.split(".")[:_DEEPEST])
 
 
-def _field_names() -> set[str]:
+def _list_field_names() -> set[str]:
     """The names and aliases of all fields of all wire models, and `_OUTSIDE_BODIES`."""
     models, names = [WireModel], set(_OUTSIDE_BODIES)
     for model in models:
@@ -35,7 +35,7 @@ def _field_names() -> set[str]:
     return names
 
 
-def where(error: Exception) -> list[str]:
+def list_frames(error: Exception) -> list[str]:
     """The call stack as `file:line`, without the message and the local variables, which may hold payload text."""
     places = []
     trace = error.__traceback__

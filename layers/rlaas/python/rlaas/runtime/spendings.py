@@ -6,7 +6,7 @@ from rlaas.clock import Clock
 from rlaas.inference.spending import Spending
 from rlaas.metering.ceilings import TenantLimits
 from rlaas.metering.counters import Counters
-from rlaas.metering.prices import current_prices
+from rlaas.metering.prices import find_current_prices
 from rlaas.metering.shards import ShardChoice
 from rlaas.runtime.remembered import Remembered
 from rlaas.tenancy.registry import Registry
@@ -18,7 +18,7 @@ class Spendings:
     def __init__(self, records: Registry, counters: Counters, limits: Remembered[TenantLimits], *, clock: Clock, lifetime_s: int) -> None:
         self._counters = counters
         self._limits = limits
-        self._prices = Remembered(partial(current_prices, records), clock=clock)
+        self._prices = Remembered(partial(find_current_prices, records), clock=clock)
         self._lifetime_s = lifetime_s
         self._shards = ShardChoice()
 

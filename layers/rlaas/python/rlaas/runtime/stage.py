@@ -151,9 +151,9 @@ class Stage:
     @cached_property
     def limits(self) -> "Remembered[TenantLimits]":
         """Each tenant's budgets and ceilings."""
-        from rlaas.metering.ceilings import limits_of
+        from rlaas.metering.ceilings import read_limits
 
-        return Remembered(partial(limits_of, self.registry), clock=utc_now)
+        return Remembered(partial(read_limits, self.registry), clock=utc_now)
 
     @cached_property
     def rates(self) -> "DynamoRates":

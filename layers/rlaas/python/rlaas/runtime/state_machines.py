@@ -7,7 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from rlaas.errors import InvalidInput
-from rlaas.wire import invalid_input
+from rlaas.wire import make_invalid_input
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -26,11 +26,11 @@ class Failure(BaseModel):
             cause = json.loads(self.Cause)
         except ValueError:
             cause = None
-        message = _message(cause) if isinstance(cause, dict) else self.Cause
+        message = _find_message(cause) if isinstance(cause, dict) else self.Cause
         return f"{self.Error}: {message}" if message else self.Error
 
 
-def _message(cause: Mapping[str, JsonValue]) -> str:
+def _find_message(cause: Mapping[str, JsonValue]) -> str:
     """The message for a reader in a cause that is JSON; "" where it has none."""
     for name in ("errorMessage", "ExitMessage", "FailureReason"):
         if cause.get(name):
@@ -44,12 +44,12 @@ def _message(cause: Mapping[str, JsonValue]) -> str:
     return ""
 
 
-def settings_of(model: type[Settings], stage: Mapping[str, JsonValue], overrides: Mapping[str, JsonValue]) -> Settings:
+def merge_settings(model: type[Settings], stage: Mapping[str, JsonValue], overrides: Mapping[str, JsonValue]) -> Settings:
     """`overrides` over the stage's own settings over the model's defaults. Raises: InvalidInput naming the field, with
     `settings.` before it."""
     settings = {**stage, **overrides}
     try:
         return model.model_validate_json(json.dumps(settings))
     except ValidationError as error:
-        fault = invalid_input(error, settings)
+        fault = make_invalid_input(error, settings)
         raise InvalidInput(fault.detail, param=f"settings.{fault.param}" if fault.param else "settings") from None

@@ -167,14 +167,14 @@ class _Call:
             "gen_ai.request.model": self._backend.model,
             "gen_ai.response.model": _scrub_model(completion.model) if completion is not None and completion.model is not None else None,
             "gen_ai.response.finish_reasons": (
-                [_reason(choice.finish_reason) for choice in completion.choices] if completion is not None else None
+                [_normalize_reason(choice.finish_reason) for choice in completion.choices] if completion is not None else None
             ),
             "gen_ai.usage.input_tokens": usage.input_tokens if usage else None,
             "gen_ai.usage.output_tokens": usage.output_tokens if usage else None,
             "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens if usage and usage.cached_tokens else None,
-            "gen_ai.request.choice.count": _number(self.call.parameters.get("n")),
+            "gen_ai.request.choice.count": _keep_small_number(self.call.parameters.get("n")),
             **{
-                name: _number(self.call.parameters.get(parameter))
+                name: _keep_small_number(self.call.parameters.get(parameter))
                 for parameter, name in _PARAMETERS.items()
                 if parameter in self.call.parameters
             },
@@ -206,7 +206,7 @@ def _describe_resource(stage: str) -> dict[str, object]:
     return {"attributes": [{"key": key, "value": _otlp_value(value)} for key, value in attributes.items()]}
 
 
-def _number(value: object) -> int | float | None:
+def _keep_small_number(value: object) -> int | float | None:
     """A caller's number, if it is too small to be that of a card or a phone; else None."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST else None
 
@@ -214,11 +214,11 @@ def _number(value: object) -> int | float | None:
 @lru_cache(maxsize=256)
 def _scrub_model(model: str) -> str:
     """The model's name in an answer, without what may be personal data: the server chooses it."""
-    [name] = Scrubber(PrivacySettings(), salt=b"").texts([model[:_LONGEST_NAME]])
+    [name] = Scrubber(PrivacySettings(), salt=b"").scrub([model[:_LONGEST_NAME]])
     return name
 
 
-def _reason(finish_reason: str | None) -> str:
+def _normalize_reason(finish_reason: str | None) -> str:
     """The finish reason if it is a known one; "other" for any other, "" for none."""
     return (finish_reason if finish_reason in _REASONS else "other") if finish_reason else ""
 

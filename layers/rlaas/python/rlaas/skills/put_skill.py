@@ -9,8 +9,8 @@ from pydantic import Field, ValidationError
 from rlaas.errors import NotFound
 from rlaas.ids import MetricName
 from rlaas.skills.skill import Metric, RewardSpec, Skill
-from rlaas.tenancy.registry import Change, Registry, Written, skill_key
-from rlaas.wire import Json, WireModel, invalid_input
+from rlaas.tenancy.registry import Change, PutResult, Registry, skill_key
+from rlaas.wire import Json, WireModel, make_invalid_input
 
 
 class SkillTerms(WireModel):
@@ -24,7 +24,7 @@ class SkillTerms(WireModel):
 
 def put_skill(
     registry: Registry, tenant_id: str, name: str, terms: SkillTerms, *, change: Change, admit: Callable[[], None]
-) -> Written[Skill]:
+) -> PutResult[Skill]:
     """Create the skill `name` with version 1, or change it. `admit` is called before a skill is created, and raises
     when there may be no more skills.
 
@@ -35,14 +35,14 @@ def put_skill(
     try:
         current = registry.get(Skill, tenant_id, key)
     except NotFound:
-        skill = _skill(tenant_id, name, terms, created_at=change.at)
+        skill = _build_skill(tenant_id, name, terms, created_at=change.at)
         admit()
         registry.put(tenant_id, key, skill, change)
-        return Written(skill, version=1)
-    skill = _skill(tenant_id, name, terms, created_at=current.record.created_at)
+        return PutResult(skill, version=1)
+    skill = _build_skill(tenant_id, name, terms, created_at=current.record.created_at)
     if skill == current.record:
-        return Written(skill, current.version, replay=True)
-    return Written(skill, registry.replace(tenant_id, key, skill, expected_version=current.version, change=change))
+        return PutResult(skill, current.version, replay=True)
+    return PutResult(skill, registry.replace(tenant_id, key, skill, expected_version=current.version, change=change))
 
 
 def find_skill(registry: Registry, tenant_id: str, name: str) -> Skill:
@@ -53,7 +53,7 @@ def find_skill(registry: Registry, tenant_id: str, name: str) -> Skill:
         raise NotFound(f"there is no skill {name!r}", param="skill") from None
 
 
-def _skill(tenant_id: str, name: str, terms: SkillTerms, *, created_at: datetime) -> Skill:
+def _build_skill(tenant_id: str, name: str, terms: SkillTerms, *, created_at: datetime) -> Skill:
     try:
         return Skill(
             tenant_id=tenant_id,
@@ -65,4 +65,4 @@ def _skill(tenant_id: str, name: str, terms: SkillTerms, *, created_at: datetime
             created_at=created_at,
         )
     except ValidationError as error:
-        raise invalid_input(error, {"skill": name}) from None
+        raise make_invalid_input(error, {"skill": name}) from None

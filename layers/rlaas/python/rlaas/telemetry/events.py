@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from rlaas.chat import Document, Message, ToolCall, Usage
 from rlaas.clock import Timestamp
-from rlaas.ids import ExternalId, MetricName, PolicyId, SkillName, UserId, interaction_of
+from rlaas.ids import ExternalId, MetricName, PolicyId, SkillName, UserId, find_interaction_id
 from rlaas.routing.assign import Decision
 from rlaas.routing.decision_token import LONGEST
 from rlaas.telemetry.feedback_token import LONGEST as LONGEST_FEEDBACK_TOKEN
@@ -139,7 +139,7 @@ class FeedbackSubmitted(Event):
     @property
     def about(self) -> str | None:
         """The interaction it is about; `None` for a thread's metric."""
-        return self.interaction_id or (interaction_of(self.output_id) if self.output_id else None)
+        return self.interaction_id or (find_interaction_id(self.output_id) if self.output_id else None)
 
 
 class TaskResultReported(Event):

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from rlaas.errors import Forbidden, InvalidInput
-from rlaas.ids import ExternalId, SkillName, UserId, canonical_json, interaction_of
+from rlaas.ids import ExternalId, SkillName, UserId, encode_canonical_json, find_interaction_id
 from rlaas.privacy.scrub import Scrubber
-from rlaas.routing.signed_text import signed, signed_text
+from rlaas.routing.signed_text import read_signed_text, sign_text
 from rlaas.wire import WireModel
 
 LIFETIME = timedelta(days=30)
@@ -33,25 +33,25 @@ class ShownOutput:
     user_id: str | None = None
 
 
-def feedback_token(output: ShownOutput, *, scrubber: Scrubber, now: datetime) -> str:
+def issue_feedback_token(output: ShownOutput, *, scrubber: Scrubber, now: datetime) -> str:
     """A token of the scrubber's tenant: its holder may give feedback on the output for 30 days. The names in it can be
     read."""
-    about = "" if interaction_of(output.output_id) == output.interaction_id else output.interaction_id
+    about = "" if find_interaction_id(output.output_id) == output.interaction_id else output.interaction_id
     ends = int((now + LIFETIME).timestamp())
-    text = canonical_json([output.skill, about, output.output_id, output.thread_id, output.user_id, ends])
-    return signed(text, digest=scrubber.digest_for(_PURPOSE))
+    text = encode_canonical_json([output.skill, about, output.output_id, output.thread_id, output.user_id, ends])
+    return sign_text(text, digest=scrubber.digest_for(_PURPOSE))
 
 
 def read_feedback_token(token: str, *, scrubber: Scrubber, now: datetime, param: str) -> ShownOutput:
     """What `token` is for. Raises: Forbidden, naming the field `param`, when RLaaS did not make it for this tenant, or
     its time is over."""
-    text = signed_text(token, digest=scrubber.digest_for(_PURPOSE))
+    text = read_signed_text(token, digest=scrubber.digest_for(_PURPOSE))
     if text is None:
         raise Forbidden("the token is not one that RLaaS made for an output of this tenant", param=param)
     skill, about, output_id, thread_id, user_id, ends = json.loads(text)
     if datetime.fromtimestamp(ends, UTC) < now:
         raise Forbidden("the token's time is over: a page may give feedback on an answer for 30 days", param=param)
-    return ShownOutput(skill, about or interaction_of(output_id) or "", output_id, thread_id, user_id)
+    return ShownOutput(skill, about or find_interaction_id(output_id) or "", output_id, thread_id, user_id)
 
 
 class FeedbackTokenRequest(WireModel):
@@ -65,7 +65,7 @@ class FeedbackTokenRequest(WireModel):
 
     def to_shown(self) -> ShownOutput:
         """The output. Raises: InvalidInput where nothing says which interaction it belongs to."""
-        about = self.interaction_id or interaction_of(self.output_id)
+        about = self.interaction_id or find_interaction_id(self.output_id)
         if about is None:
             raise InvalidInput("needs interaction_id: this output_id does not hold it", param="interaction_id")
         return ShownOutput(self.skill, about, self.output_id, self.thread_id, self.user_id)

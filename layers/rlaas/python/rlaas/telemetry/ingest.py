@@ -10,7 +10,7 @@ from ulid import ULID
 
 from rlaas.clock import Clock
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, PayloadTooLarge, RlaasError
-from rlaas.ids import IdPrefix, bound_id, canonical_json, derived_id, new_id, text_sha256
+from rlaas.ids import IdPrefix, derive_id, encode_canonical_json, hash_text, make_bound_id, new_id
 from rlaas.privacy.scrub import Scrubber
 from rlaas.routing.assign import Decision
 from rlaas.skills.skill import Metric
@@ -26,10 +26,10 @@ from rlaas.telemetry.events import (
     RewardComputed,
     TaskResultReported,
 )
-from rlaas.telemetry.feedback_token import ShownOutput, feedback_token
+from rlaas.telemetry.feedback_token import ShownOutput, issue_feedback_token
 from rlaas.telemetry.item_size import MAX_STORED_BYTES, MIN_ANSWER_BYTES, count_bytes, cut_output, may_fit
 from rlaas.telemetry.permission import permit
-from rlaas.telemetry.scrubbing import scrubbed
+from rlaas.telemetry.scrubbing import scrub_events
 from rlaas.telemetry.store import EventStore, ShadowRole, SkillSource, StoredEvent, Trial
 from rlaas.wire import check_idempotency_key
 
@@ -51,7 +51,7 @@ _KINDS: dict[type[AnyEvent], tuple[EventType, str, IdPrefix]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedEvent:
     """What became of an event: `new` or a replay, and `pending` while what it refers to has not landed."""
 
     event_id: str
@@ -61,7 +61,7 @@ class Recorded:
     """For an output: the token by which a page that shows it gives feedback."""
 
 
-def record(
+def record_event(
     event: AnyEvent,
     tenant_id: str,
     store: EventStore,
@@ -71,9 +71,9 @@ def record(
     scrubber: Scrubber,
     idempotency_key: str | None = None,
     page_key_id: str | None = None,
-) -> Recorded:
-    """Store `event` once: `record_all` of one. Raises: what it refuses the event with."""
-    [outcome] = record_all(
+) -> RecordedEvent:
+    """Store `event` once: `record_events` of one. Raises: what it refuses the event with."""
+    [outcome] = record_events(
         [event], tenant_id, store, clock, skills=skills, scrubber=scrubber, idempotency_keys=[idempotency_key], page_key_id=page_key_id
     )
     if isinstance(outcome, RlaasError):
@@ -81,7 +81,7 @@ def record(
     return outcome
 
 
-def record_all(
+def record_events(
     events: Sequence[AnyEvent],
     tenant_id: str,
     store: EventStore,
@@ -91,7 +91,7 @@ def record_all(
     scrubber: Scrubber,
     idempotency_keys: Sequence[str | None] | None = None,
     page_key_id: str | None = None,
-) -> list[Recorded | RlaasError]:
+) -> list[RecordedEvent | RlaasError]:
     """Store each of `events` once; in their order, what became of it or why it was refused. Of several with one id the
     first is stored and the others are compared with it; else no event depends on another.
 
@@ -108,9 +108,9 @@ def record_all(
     holds another payload, DependencyUnavailable when a write failed.
     Raises: DependencyUnavailable when nothing could be read or scrubbed.
     """
-    batch = _Batch(tenant_id, clock(), scrubber, cache(partial(skills.has_skill, tenant_id)), cache(partial(skills.metrics, tenant_id)))
+    batch = _Batch(tenant_id, clock(), scrubber, cache(partial(skills.has_skill, tenant_id)), cache(partial(skills.get_metrics, tenant_id)))
     keys = idempotency_keys or [None] * len(events)
-    outcomes: dict[int, Recorded | RlaasError] = {}
+    outcomes: dict[int, RecordedEvent | RlaasError] = {}
     permitted_events: dict[int, AnyEvent] = {}
     prepared: list[_Prepared] = []
     for place, (event, key) in enumerate(zip(events, keys, strict=True)):
@@ -118,18 +118,18 @@ def record_all(
             permitted_events[place] = permit(event, page_key_id, scrubber=scrubber, now=batch.received_at, idempotency_key=key)
         except RlaasError as error:
             outcomes[place] = error
-    clean_events = dict(zip(permitted_events, scrubbed([*permitted_events.values()], scrubber), strict=True))
+    clean_events = dict(zip(permitted_events, scrub_events([*permitted_events.values()], scrubber), strict=True))
     for place, event in permitted_events.items():
         try:
             prepared.append(batch.prepare(place, event, clean_events[place], keys[place]))
         except RlaasError as error:
             outcomes[place] = error
     ids = {item.stored.event_id for item in prepared}
-    existing = store.heads(tenant_id, {target for item in prepared for target in targets(item.stored).values()} - ids)
+    existing = store.read_heads(tenant_id, {target for item in prepared for target in list_targets(item.stored).values()} - ids)
     dry_events: dict[str, StoredEvent] = {}
 
     def look_up(dry: Sequence[StoredEvent]) -> list[StoredEvent | None]:
-        heads = store.heads(tenant_id, [stored.event_id for stored in dry])
+        heads = store.read_heads(tenant_id, [stored.event_id for stored in dry])
         return [heads.get(stored.event_id) for stored in dry]
 
     for event_types in _WAVES:
@@ -180,7 +180,7 @@ class _Batch:
         token = None
         if isinstance(event, OutputProduced):
             output = ShownOutput(event.skill, event.interaction_id, stored.event_id, event.thread_id, event.user_id)
-            token = feedback_token(output, scrubber=self.scrubber, now=self.received_at)
+            token = issue_feedback_token(output, scrubber=self.scrubber, now=self.received_at)
         return _Prepared(place, stored, event.dryrun, token)
 
 
@@ -188,12 +188,12 @@ def _put(
     events: Sequence[_Prepared],
     existing: Mapping[str, StoredEvent],
     put_each: Callable[[Sequence[StoredEvent]], Sequence[StoredEvent | DependencyUnavailable | None]],
-) -> tuple[dict[int, Recorded | RlaasError], dict[str, StoredEvent]]:
+) -> tuple[dict[int, RecordedEvent | RlaasError], dict[str, StoredEvent]]:
     """Put those of `events` whose references fit the `existing` events, of several with one id the first.
 
     What became of each, by its place; and what is stored now, by id.
     """
-    outcomes: dict[int, Recorded | RlaasError] = {}
+    outcomes: dict[int, RecordedEvent | RlaasError] = {}
     fitting: list[_Prepared] = []
     first: dict[str, StoredEvent] = {}
     for item in events:
@@ -215,12 +215,14 @@ def _put(
     return outcomes, stored_events
 
 
-def _build_outcome(stored: StoredEvent, answer: StoredEvent | DependencyUnavailable | None, token: str | None) -> Recorded | RlaasError:
+def _build_outcome(
+    stored: StoredEvent, answer: StoredEvent | DependencyUnavailable | None, token: str | None
+) -> RecordedEvent | RlaasError:
     if isinstance(answer, DependencyUnavailable):
         return answer
     if answer is not None and not is_same_event(answer, stored):
         return Conflict(f"the id {stored.event_id!r} holds another payload", param=f"{stored.event_type}_id")
-    return Recorded(event_id=stored.event_id, new=answer is None, pending=stored.pending, feedback_token=token)
+    return RecordedEvent(event_id=stored.event_id, new=answer is None, pending=stored.pending, feedback_token=token)
 
 
 def prepare(
@@ -229,7 +231,7 @@ def prepare(
     *,
     received_at: datetime,
     clean: AnyEvent | None = None,
-    digest: Callable[[str], str] = text_sha256,
+    digest: Callable[[str], str] = hash_text,
     idempotency_key: str | None = None,
 ) -> StoredEvent:
     """`event` as it will be stored: `clean`, which is it without personal data, with its id and time filled in, and the
@@ -244,7 +246,7 @@ def prepare(
     fields = {id_field: event_id, "occurred_at": occurred_at, "interaction_id": interaction_id}
     complete = (clean or event).model_copy(update=fields)
     sent: JsonValue = event.model_dump(mode="json", exclude_unset=True, exclude={id_field, "page_key_id", *_NOT_OF_THE_EVENT})
-    payload = canonical_json(complete.model_dump(mode="json", exclude_none=True, exclude=_NOT_OF_THE_EVENT))
+    payload = encode_canonical_json(complete.model_dump(mode="json", exclude_none=True, exclude=_NOT_OF_THE_EVENT))
     if (size := count_bytes(payload)) > MAX_STORED_BYTES:
         raise PayloadTooLarge(
             f"the event has {size} bytes with its personal data masked; at most {MAX_STORED_BYTES} are stored: send it in smaller parts"
@@ -260,7 +262,7 @@ def prepare(
         policy_id=_find_policy(event),
         occurred_at=occurred_at,
         received_at=received_at,
-        payload_sha256=digest(canonical_json(sent)),
+        payload_sha256=digest(encode_canonical_json(sent)),
         payload=payload,
         shadow_roles=_list_shadow_roles(complete.decision)
         if isinstance(complete, OutputProduced) and complete.decision is not None
@@ -282,7 +284,7 @@ def _list_shadow_roles(decision: Decision) -> tuple[ShadowRole, ...]:
 
 def _prepare_clean(event: AnyEvent, tenant_id: str, *, received_at: datetime, scrubber: Scrubber) -> StoredEvent:
     """`event` as it will be stored, scrubbed. Raises: DependencyUnavailable."""
-    [clean] = scrubbed([event], scrubber)
+    [clean] = scrub_events([event], scrubber)
     return prepare(event, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest)
 
 
@@ -298,7 +300,7 @@ def prepare_request(request: InteractionCreated, tenant_id: str, *, received_at:
         except PayloadTooLarge:
             if not request.messages:
                 raise
-    [clean] = scrubbed([request.model_copy(update={"messages": (), "metadata": {**request.metadata, "cut": ["messages"]}})], scrubber)
+    [clean] = scrub_events([request.model_copy(update={"messages": (), "metadata": {**request.metadata, "cut": ["messages"]}})], scrubber)
     return prepare(request, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest)
 
 
@@ -307,7 +309,7 @@ def prepare_answers(outputs: Sequence[OutputProduced], tenant_id: str, *, receiv
     cut: its text at the end; tool calls, the prompt and what the model thought as a whole. `metadata` then names the
     cut fields, under `cut`. Raises: DependencyUnavailable."""
     stored: list[StoredEvent] = []
-    for output, clean in zip(outputs, scrubbed([*map(_leave_out_messages, outputs)], scrubber), strict=True):
+    for output, clean in zip(outputs, scrub_events([*map(_leave_out_messages, outputs)], scrubber), strict=True):
         assert isinstance(clean, OutputProduced)
         try:
             stored.append(prepare(output, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest))
@@ -333,11 +335,11 @@ def make_id(tenant_id: str, event_type: EventType, prefix: IdPrefix, idempotency
     interaction it is about, where it can. Raises: InvalidInput."""
     if idempotency_key is not None:
         check_idempotency_key(idempotency_key)
-        return derived_id(prefix, tenant_id, event_type, idempotency_key)
-    return (interaction_id and bound_id(prefix, interaction_id, str(ULID())[-10:])) or new_id(prefix)
+        return derive_id(prefix, tenant_id, event_type, idempotency_key)
+    return (interaction_id and make_bound_id(prefix, interaction_id, str(ULID())[-10:])) or new_id(prefix)
 
 
-def targets(event: StoredEvent) -> dict[str, str]:
+def list_targets(event: StoredEvent) -> dict[str, str]:
     """What `event` refers to, by field."""
     if event.event_type == "interaction" or event.interaction_id is None:
         return {}
@@ -348,16 +350,16 @@ def targets(event: StoredEvent) -> dict[str, str]:
 
 
 def _is_pending(event: StoredEvent, existing: Mapping[str, StoredEvent]) -> bool:
-    for field, event_id in targets(event).items():
+    for field, event_id in list_targets(event).items():
         target = existing.get(event_id)
         if target is None:
             continue
         expected_type = field.removesuffix("_id")
         if (target.event_type, target.skill, target.interaction_id) != (expected_type, event.skill, event.interaction_id):
             raise InvalidInput(f"{event_id!r} is not an {expected_type} of this skill and interaction", param=field)
-    return not landed(event, existing)
+    return not has_landed(event, existing)
 
 
-def landed(event: StoredEvent, ids: Container[str]) -> bool:
+def has_landed(event: StoredEvent, ids: Container[str]) -> bool:
     """Whether `ids` hold everything that `event` refers to."""
-    return all(target in ids for target in targets(event).values())
+    return all(target in ids for target in list_targets(event).values())

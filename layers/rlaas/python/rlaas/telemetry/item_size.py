@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from rlaas.chat import Message
-from rlaas.ids import canonical_json
+from rlaas.ids import encode_canonical_json
 from rlaas.telemetry.events import OutputProduced
 
 MAX_STORED_BYTES = 380 * 1024
@@ -47,7 +47,7 @@ def cut_output(output: OutputProduced) -> OutputProduced:
     if text != output.text:
         changes["text"] = text
     if output.reasoning_content is not None:
-        thoughts = cut(output.reasoning_content, room - count_bytes(canonical_json(text)))
+        thoughts = cut(output.reasoning_content, room - count_bytes(encode_canonical_json(text)))
         if thoughts != output.reasoning_content:
             changes["reasoning_content"] = None  # no vendor takes back a part of it
     return output.model_copy(update={**changes, "metadata": {**output.metadata, "cut": [*output.cut_fields, *changes]}})
@@ -55,10 +55,10 @@ def cut_output(output: OutputProduced) -> OutputProduced:
 
 def cut(text: str, room: int) -> str:
     """As much of the beginning of `text` as takes up to `room` bytes as JSON."""
-    if count_bytes(canonical_json(text)) <= room:
+    if count_bytes(encode_canonical_json(text)) <= room:
         return text
     fits, too_long = 0, len(text)
     while too_long - fits > 1:
         middle = (fits + too_long) // 2
-        fits, too_long = (middle, too_long) if count_bytes(canonical_json(text[:middle])) <= room else (fits, middle)
+        fits, too_long = (middle, too_long) if count_bytes(encode_canonical_json(text[:middle])) <= room else (fits, middle)
     return text[:fits]

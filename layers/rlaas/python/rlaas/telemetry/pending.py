@@ -7,7 +7,7 @@ from itertools import islice
 
 from rlaas.skills.skill import ATTRIBUTION_WINDOW_HOURS, Metric
 from rlaas.telemetry.events import FeedbackSubmitted, TaskResultReported
-from rlaas.telemetry.ingest import landed, targets
+from rlaas.telemetry.ingest import has_landed, list_targets
 from rlaas.telemetry.store import EventStore, StoredEvent
 
 _LOOKED_AT_TOGETHER = 50
@@ -20,15 +20,15 @@ def join_waiting(tenant_id: str, interaction_id: str, *, landed_ids: Sequence[st
     whichever of the two is followed up last sees both. Where very many wait for one thing, some are left to
     `iterate_pending`.
     """
-    waiting = dict(store.heads(tenant_id, pending_ids)) if pending_ids else {}
+    waiting = dict(store.read_heads(tenant_id, pending_ids)) if pending_ids else {}
     if landed_ids:
-        around = [stored for stored in store.outline(tenant_id, interaction_id) if stored.pending]
+        around = [stored for stored in store.read_outline(tenant_id, interaction_id) if stored.pending]
         waiting |= {stored.event_id: stored for stored in around[:_LOOKED_AT_TOGETHER]}
-    missing = {target for stored in waiting.values() for target in targets(stored).values()}.difference(landed_ids)
-    existing_ids = {*landed_ids, *(store.heads(tenant_id, missing) if missing else ())}
-    settled_events = [stored for stored in waiting.values() if stored.pending and landed(stored, existing_ids)]
+    missing = {target for stored in waiting.values() for target in list_targets(stored).values()}.difference(landed_ids)
+    existing_ids = {*landed_ids, *(store.read_heads(tenant_id, missing) if missing else ())}
+    settled_events = [stored for stored in waiting.values() if stored.pending and has_landed(stored, existing_ids)]
     for stored in settled_events:
-        store.settle(stored)
+        store.mark_landed(stored)
     return len(settled_events)
 
 
@@ -38,17 +38,17 @@ def iterate_pending(store: EventStore, tenant_id: str, skill: str, *, since: dat
     Each is checked again, and settled where what it waited for has landed after all.
     Raises: DependencyUnavailable.
     """
-    events = store.pending(tenant_id, skill, since=since)
+    events = store.iterate_pending(tenant_id, skill, since=since)
     while page := list(islice(events, _LOOKED_AT_TOGETHER)):
-        existing = store.heads(tenant_id, {target for stored in page for target in targets(stored).values()})
+        existing = store.read_heads(tenant_id, {target for stored in page for target in list_targets(stored).values()})
         for stored in page:
-            if landed(stored, existing):
-                store.settle(stored)
+            if has_landed(stored, existing):
+                store.mark_landed(stored)
             else:
                 yield stored
 
 
-def orphaned_at(stored: StoredEvent, metrics: Mapping[str, Metric]) -> datetime:
+def find_orphan_time(stored: StoredEvent, metrics: Mapping[str, Metric]) -> datetime:
     """When the attribution window of a pending event ends: its metric's, else seven days, from its arrival on."""
     event = stored.event()
     name = event.metric if isinstance(event, FeedbackSubmitted) else event.name if isinstance(event, TaskResultReported) else None

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from rlaas.errors import Forbidden, InvalidInput
-from rlaas.ids import bound_id, canonical_json, derived_id
+from rlaas.ids import derive_id, encode_canonical_json, make_bound_id
 from rlaas.privacy.scrub import Scrubber
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted
 from rlaas.telemetry.feedback_token import ShownOutput, read_feedback_token
@@ -63,5 +63,5 @@ def _check_preferred(event: FeedbackSubmitted, output: ShownOutput, *, scrubber:
 
 
 def _make_feedback_id(output: ShownOutput, chosen: str, scrubber: Scrubber) -> str:
-    tail = scrubber.digest_for("feedback_id")(canonical_json([output.output_id, chosen]))[:20]
-    return bound_id("fbk", output.interaction_id, tail) or derived_id("fbk", output.interaction_id, tail)
+    tail = scrubber.digest_for("feedback_id")(encode_canonical_json([output.output_id, chosen]))[:20]
+    return make_bound_id("fbk", output.interaction_id, tail) or derive_id("fbk", output.interaction_id, tail)

@@ -18,6 +18,6 @@ _KEPT = frozenset(
 tokens, which RLaaS makes; a part's `url`, which is not stored, and its `sha256`."""
 
 
-def scrubbed(events: Sequence[AnyEvent], scrubber: Scrubber) -> list[AnyEvent]:
+def scrub_events(events: Sequence[AnyEvent], scrubber: Scrubber) -> list[AnyEvent]:
     """`events` without personal data, all in one go. Raises: DependencyUnavailable."""
-    return texts.scrubbed(events, scrubber, exempt=_KEPT)
+    return texts.scrub_models(events, scrubber, exempt=_KEPT)

@@ -87,20 +87,20 @@ class EventStore(Protocol):
         DependencyUnavailable."""
         ...
 
-    def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+    def read_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
         """The events of an interaction in the order received, strongly consistent; not all of them where there are
         megabytes of feedback."""
         ...
 
-    def heads(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
+    def read_heads(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
         """As `get_many`, with empty payloads."""
         ...
 
-    def outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
-        """As `by_interaction`, with empty payloads; not all of them where there is a megabyte of events or more."""
+    def read_outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+        """As `read_interaction`, with empty payloads; not all of them where there is a megabyte of events or more."""
         ...
 
-    def settle(self, event: StoredEvent) -> None:
+    def mark_landed(self, event: StoredEvent) -> None:
         """Mark `event` as no longer pending: what it refers to has landed."""
         ...
 
@@ -112,7 +112,7 @@ class EventStore(Protocol):
         """The events with these ids, strongly consistent; absent ones are left out."""
         ...
 
-    def by_day(
+    def iterate_day(
         self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
     ) -> Iterator[StoredEvent]:
         """Rewards or guardrails' actions that were received on `day` (UTC), from `since` on, by time.
@@ -121,17 +121,17 @@ class EventStore(Protocol):
         """
         ...
 
-    def by_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
+    def iterate_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
         """The trial's outputs and failures whose decisions were made after `after` and not after `until`, by the time
         of the decision; may lag a write by a moment."""
         ...
 
-    def by_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+    def iterate_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
         """The outputs and failures of the unit's decisions in the trial (from `since` on), by the time of the decision;
         may lag a write by a moment."""
         ...
 
-    def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+    def iterate_pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
         """The skill's pending events by the time they were received, from `since` on; may lag a write by a moment."""
         ...
 
@@ -143,6 +143,6 @@ class SkillSource(Protocol):
         """Whether the tenant has the skill."""
         ...
 
-    def metrics(self, tenant_id: str, skill: str) -> Mapping[str, Metric]:
+    def get_metrics(self, tenant_id: str, skill: str) -> Mapping[str, Metric]:
         """The skill's registered metrics by name, as of now. Raises: NotFound."""
         ...

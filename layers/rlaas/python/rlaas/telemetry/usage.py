@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, date
 from typing import Literal, Protocol
 
-from rlaas.metering.prices import nano_usd
+from rlaas.metering.prices import to_nano_usd
 from rlaas.telemetry.events import OutputProduced, RequestFailed
 from rlaas.telemetry.store import StoredEvent
 
@@ -50,7 +50,7 @@ class UsageStore(Protocol):
         """
         ...
 
-    def between(self, tenant_id: str, first: date, last: date) -> Iterable[tuple[Account, Tally]]:
+    def iterate_between(self, tenant_id: str, first: date, last: date) -> Iterable[tuple[Account, Tally]]:
         """The tenant's accounts from day `first` to day `last`, both included, by day."""
         ...
 
@@ -67,7 +67,7 @@ def count_usage(stored: StoredEvent) -> tuple[Account, Tally] | None:
     if usage is None:
         return None
     account = Account(stored.tenant_id, stored.received_at.astimezone(UTC).date(), stored.skill, stored.policy_id or "", event.key_id or "")
-    return account, Tally(1, usage.input_tokens, usage.cached_tokens, usage.output_tokens, nano_usd(event.cost_usd or 0.0))
+    return account, Tally(1, usage.input_tokens, usage.cached_tokens, usage.output_tokens, to_nano_usd(event.cost_usd or 0.0))
 
 
 def group_tallies(accounts: Iterable[tuple[Account, Tally]], by: Sequence[Group]) -> list[tuple[dict[Group, str | None], Tally]]:

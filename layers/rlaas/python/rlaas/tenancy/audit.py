@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from pydantic import Field
 
 from rlaas.clock import Timestamp
-from rlaas.ids import Sha256, TenantId, canonical_sha256
+from rlaas.ids import Sha256, TenantId, hash_canonical_json
 from rlaas.wire import WireModel
 
 GENESIS = "0" * 64
@@ -61,7 +61,7 @@ class Content:
 class Contents(Protocol):
     """Lists the contents of the registry."""
 
-    def contents(self, tenant_id: str) -> Iterable[Content]:
+    def iterate_contents(self, tenant_id: str) -> Iterable[Content]:
         """Everything of the tenant that has entries in its audit. Raises: DependencyUnavailable."""
         ...
 
@@ -69,7 +69,7 @@ class Contents(Protocol):
 class AuditLog(Protocol):
     """An append-only log per tenant."""
 
-    def last(self, tenant_id: str) -> AuditEntry | None:
+    def read_last(self, tenant_id: str) -> AuditEntry | None:
         """The newest entry; `None` without any. Raises: DependencyUnavailable."""
         ...
 
@@ -78,11 +78,11 @@ class AuditLog(Protocol):
         DependencyUnavailable."""
         ...
 
-    def recorded(self, tenant_id: str, registry_event_id: str) -> bool:
+    def is_recorded(self, tenant_id: str, registry_event_id: str) -> bool:
         """Whether this change already has its entry. Raises: DependencyUnavailable."""
         ...
 
-    def entries(self, tenant_id: str, *, after: int = 0, limit: int = 100) -> list[AuditEntry]:
+    def list_entries(self, tenant_id: str, *, after: int = 0, limit: int = 100) -> list[AuditEntry]:
         """Up to `limit` entries with `seq > after`, in order. Raises: DependencyUnavailable."""
         ...
 
@@ -90,8 +90,8 @@ class AuditLog(Protocol):
 def append_change(change: RegistryChange, log: AuditLog) -> AuditEntry | None:
     """Append `change` to its tenant's chain; `None` when it has an entry (streams deliver at least once). Raises:
     DependencyUnavailable."""
-    while not log.recorded(change.tenant_id, change.registry_event_id):
-        entry = _chain_entry(change, log.last(change.tenant_id))
+    while not log.is_recorded(change.tenant_id, change.registry_event_id):
+        entry = _chain_entry(change, log.read_last(change.tenant_id))
         if log.append(entry):
             return entry
     return None
@@ -111,7 +111,7 @@ def verify_chain(entries: Iterable[AuditEntry]) -> int:
 
 
 @dataclass(slots=True)
-class Newest:
+class NewestEntries:
     """The newest entry of each target, which is that of the highest version: a redrive enters a failed change after
     later ones."""
 
@@ -164,15 +164,15 @@ def inspect_chain(log: AuditLog, contents: Contents, tenant_id: str, *, before: 
     changes after `before`. Raises: DependencyUnavailable."""
 
     def entries() -> Iterator[AuditEntry]:
-        page = log.entries(tenant_id, limit=_PAGE)
+        page = log.list_entries(tenant_id, limit=_PAGE)
         while page:
             yield from page
-            page = log.entries(tenant_id, after=page[-1].seq, limit=_PAGE)
+            page = log.list_entries(tenant_id, after=page[-1].seq, limit=_PAGE)
 
-    newest = Newest()
+    newest = NewestEntries()
     try:
         length = verify_chain(newest.note_each(entries()))
-        newest.check(contents.contents(tenant_id), before=before)
+        newest.check(contents.iterate_contents(tenant_id), before=before)
         return ChainState(intact=True, length=length, fault=None)
     except ValueError as fault:
         return ChainState(intact=False, length=None, fault=str(fault))
@@ -192,4 +192,4 @@ def _chain_entry(change: RegistryChange, previous: AuditEntry | None) -> AuditEn
     body = {**change.model_dump(mode="json"), "seq": seq, "prev_hash": prev_hash}
     if change.content_sha256 is None:  # older entries, made without this field, keep their hash
         del body["content_sha256"]
-    return AuditEntry(**_change_fields(change), seq=seq, prev_hash=prev_hash, hash=canonical_sha256(body))
+    return AuditEntry(**_change_fields(change), seq=seq, prev_hash=prev_hash, hash=hash_canonical_json(body))

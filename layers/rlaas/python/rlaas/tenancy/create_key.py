@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rlaas.errors import Conflict, NotFound
-from rlaas.ids import derived_id
-from rlaas.tenancy.keys import ApiKey, KeySource, KeyTerms, active_key, check_gives, check_revokes, make_key
+from rlaas.ids import derive_id
+from rlaas.tenancy.keys import ApiKey, KeySource, KeyTerms, check_may_give, check_may_revoke, find_active_key, make_key
 from rlaas.tenancy.registry import TENANT, Change, Registry, key_key
 from rlaas.tenancy.tenant import Tenant
 
@@ -39,14 +39,14 @@ def create_key(keys: Keys, maker: Maker, terms: KeyTerms, *, tenant_id: str, req
     """
     if tenant_id != maker.tenant_id:
         keys.get(Tenant, tenant_id, TENANT)
-    check_gives(active_key(keys, maker.key_id), terms)
+    check_may_give(find_active_key(keys, maker.key_id), terms)
     key, text = make_key(
         tenant_id=tenant_id,
         scopes=terms.scopes,
         created_at=change.at,
         expires_at=terms.expires_at,
         origins=terms.origins,
-        key_id=derived_id("dec", request_name).removeprefix("dec_").lower() if request_name is not None else None,
+        key_id=derive_id("dec", request_name).removeprefix("dec_").lower() if request_name is not None else None,
     )
     try:
         keys.create_key(key, change)
@@ -67,5 +67,5 @@ def revoke_key(keys: Keys, maker: Maker, key_id: str, *, any_tenants: bool, chan
     key = keys.find_key(key_id)
     if key is None or (key.tenant_id != maker.tenant_id and not any_tenants):
         raise NotFound(f"there is no key {key_id!r}", param="key_id")
-    check_revokes(active_key(keys, maker.key_id), key)
+    check_may_revoke(find_active_key(keys, maker.key_id), key)
     return keys.revoke_key(key.tenant_id, key_id, change)

@@ -6,21 +6,21 @@ from contextlib import suppress
 from pydantic import BaseModel
 
 from rlaas.errors import Conflict, NotFound
-from rlaas.tenancy.registry import PRIVACY, TENANT, Change, Registry, Written
+from rlaas.tenancy.registry import PRIVACY, TENANT, Change, PutResult, Registry
 from rlaas.tenancy.tenant import Tenant
 
 
-def create_tenant(registry: Registry, tenant: Tenant, *, privacy: BaseModel, change: Change) -> Written[Tenant]:
+def create_tenant(registry: Registry, tenant: Tenant, *, privacy: BaseModel, change: Change) -> PutResult[Tenant]:
     """Make `tenant`. The same request again returns the tenant that it made.
 
     Raises: Conflict when there is another tenant with its id; DependencyUnavailable.
     """
     if ensure_tenant(registry, tenant, privacy=privacy, change=change):
-        return Written(tenant, version=1)
+        return PutResult(tenant, version=1)
     stored = registry.get(Tenant, tenant.tenant_id, TENANT)
     if stored.record.model_copy(update={"created_at": tenant.created_at}) != tenant:
         raise Conflict(f"there is another tenant {tenant.tenant_id!r}", param="tenant_id")
-    return Written(stored.record, stored.version, replay=True)
+    return PutResult(stored.record, stored.version, replay=True)
 
 
 def ensure_tenant(registry: Registry, tenant: Tenant, *, privacy: BaseModel, change: Change) -> bool:

@@ -108,7 +108,7 @@ def authenticate(authorization: str | None, *, keys: KeySource, now: datetime) -
     return key
 
 
-def active_key(keys: KeySource, key_id: str) -> ApiKey:
+def find_active_key(keys: KeySource, key_id: str) -> ApiKey:
     """A caller's key as it is now. Raises: Unauthorized if it was revoked since API Gateway last checked it."""
     key = keys.find_key(key_id)
     if key is None or key.revoked_at is not None:
@@ -122,7 +122,7 @@ def require_scope(scopes: Collection[str], *enough: Scope) -> None:
         raise Forbidden(f"the API key lacks the scope {enough[0]!r}")
 
 
-def check_gives(maker: ApiKey, terms: KeyTerms) -> None:
+def check_may_give(maker: ApiKey, terms: KeyTerms) -> None:
     """Check that `maker` may make a key on `terms`: with scopes that it manages, and, if `maker` expires, only with its
     own scopes and no later expiry, so that nobody extends a temporary key.
 
@@ -136,7 +136,7 @@ def check_gives(maker: ApiKey, terms: KeyTerms) -> None:
         raise Forbidden(f"this key expires at {rfc3339(maker.expires_at)}: say so or sooner in expires_at", param="expires_at")
 
 
-def check_revokes(maker: ApiKey, key: ApiKey) -> None:
+def check_may_revoke(maker: ApiKey, key: ApiKey) -> None:
     """Check that `maker` may revoke `key`.
 
     Raises: Forbidden for a key with scopes that `maker` does not manage; Conflict for a platform key that would revoke

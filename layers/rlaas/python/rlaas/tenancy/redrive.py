@@ -6,10 +6,10 @@ from pydantic import Field
 
 from rlaas.clock import Timestamp
 from rlaas.ids import new_id
-from rlaas.tenancy.registry import Change, Registry, from_cursor, redrive_key, to_cursor
+from rlaas.tenancy.registry import Change, Registry, decode_cursor, encode_cursor, redrive_key
 from rlaas.wire import WireModel
 
-Place = Literal["batches", "calls", "shadows", "lake"]
+FailedWorkKind = Literal["batches", "calls", "shadows", "lake"]
 """Where failed work is kept: stream records that a consumer could not handle, failed calls by EventBridge, mirrored
 requests, and events that Firehose could not write."""
 
@@ -41,7 +41,7 @@ class Redrive(WireModel):
 class Redriver(Protocol):
     """Plays failed work again. Two redrives at the same time do no harm: work that is played twice is handled once."""
 
-    def waiting(self) -> dict[Place, int]:
+    def count_waiting(self) -> dict[FailedWorkKind, int]:
         """How many pieces of work each place keeps, counted up to 10,000. Raises: DependencyUnavailable."""
         ...
 
@@ -59,9 +59,9 @@ def play_page(redriver: Redriver, registry: Registry, tenant_id: str, *, cursor:
 
     Raises: InvalidInput for a cursor that no page gave out, DependencyUnavailable.
     """
-    position = None if cursor is None else from_cursor(cursor, pattern=r"[0-9]{13} [a-z]+ .*")
+    position = None if cursor is None else decode_cursor(cursor, pattern=r"[0-9]{13} [a-z]+ .*")
     if position is None:
         redrive = Redrive(redrive_id=new_id("red"), started_at=change.at)
         registry.put(tenant_id, redrive_key(redrive.redrive_id), redrive, change)
     page = redriver.play(position)
-    return page.model_copy(update={"cursor": None if page.cursor is None else to_cursor(page.cursor)})
+    return page.model_copy(update={"cursor": None if page.cursor is None else encode_cursor(page.cursor)})

@@ -57,7 +57,7 @@ class Page(Generic[Record]):
 
 
 @dataclass(frozen=True, slots=True)
-class Written(Generic[Record]):
+class PutResult(Generic[Record]):
     """The record that a request put. `replay` says that the same record was there before, and nothing was written."""
 
     record: Record
@@ -65,12 +65,12 @@ class Written(Generic[Record]):
     replay: bool = False
 
 
-def to_cursor(position: str) -> str:
+def encode_cursor(position: str) -> str:
     """A position in a list as the opaque text that clients get."""
     return base64.urlsafe_b64encode(position.encode()).decode()
 
 
-def from_cursor(cursor: str, *, pattern: str) -> str:
+def decode_cursor(cursor: str, *, pattern: str) -> str:
     """The position in `cursor`. Raises: InvalidInput when it does not match the regular expression `pattern`."""
     try:
         position = base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
@@ -150,7 +150,7 @@ class Registry(Protocol):
         current one."""
         ...
 
-    def next_number(self, tenant_id: str, skill: str, what: str) -> int:
+    def allocate_number(self, tenant_id: str, skill: str, what: str) -> int:
         """The next number of a skill's sequence `what` (`policy`, `dataset`, ...), from 1; no number comes twice."""
         ...
 
@@ -183,16 +183,16 @@ def replace_record(
     current: Stored[Record],
     expected_version: int,
     change: Change,
-) -> Written[Record]:
+) -> PutResult[Record]:
     """Replace version `expected_version` by `record`, unless `record` is `current` already; a `current` of version 0 is
     not stored.
 
     Raises: Conflict when another version is there; DependencyUnavailable.
     """
     if current.record == record and current.version > 0:
-        return Written(record, current.version, replay=True)
+        return PutResult(record, current.version, replay=True)
     version = registry.replace(tenant_id, sort_key, record, expected_version=expected_version, change=change)
-    return Written(record, version)
+    return PutResult(record, version)
 
 
 def find_record(registry: Registry, model: type[Record], tenant_id: str, sort_key: str) -> Stored[Record]:
@@ -205,7 +205,7 @@ def find_record(registry: Registry, model: type[Record], tenant_id: str, sort_ke
 
 def put_record(
     registry: Registry, tenant_id: str, sort_key: str, record: Record, *, name: str, expected_version: int, change: Change
-) -> Written[Record]:
+) -> PutResult[Record]:
     """Put `record` in the place of version `expected_version` (0: there is none), unless it is what stands there.
 
     Raises: Conflict, which calls the record by its `name`, when another version is there; DependencyUnavailable.

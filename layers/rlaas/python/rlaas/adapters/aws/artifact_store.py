@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from rlaas.adapters.aws.clients import client, dependency, error_code
+from rlaas.adapters.aws.clients import client, dependency, read_error_code
 from rlaas.errors import NotFound
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class S3Artifacts:
         with dependency("S3"):
             return self._open(uri).read()
 
-    def sha256(self, uri: str) -> str:
+    def read_sha256(self, uri: str) -> str:
         """The object's SHA-256, read in pieces. Raises: NotFound."""
         digest = hashlib.sha256()
         with dependency("S3"):
@@ -39,6 +39,6 @@ class S3Artifacts:
         try:
             return self._s3.get_object(Bucket=bucket, Key=key)["Body"]
         except ClientError as error:
-            if error_code(error) == "NoSuchKey":
+            if read_error_code(error) == "NoSuchKey":
                 raise NotFound(f"there is no file {uri}") from None
             raise

@@ -16,11 +16,11 @@ from rlaas.adapters.aws.item_keys import (
     SEQUENCE_PREFIX,
     entry_mark_key,
     entry_sort_key,
+    find_tenant_id,
     item_key,
-    tenant_of,
     tenant_partition,
 )
-from rlaas.ids import TenantId, text_sha256
+from rlaas.ids import TenantId, hash_text
 from rlaas.tenancy.audit import AuditEntry, RegistryChange
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class DynamoAuditLog:
         self._table = table
         self._dynamodb = dynamodb or client("dynamodb")
 
-    def last(self, tenant_id: str) -> AuditEntry | None:
+    def read_last(self, tenant_id: str) -> AuditEntry | None:
         """The newest entry, strongly consistent. Raises: DependencyUnavailable."""
         entries = self._entries(tenant_id, after=0, limit=1, newest_first=True)
         return entries[0] if entries else None
@@ -69,7 +69,7 @@ class DynamoAuditLog:
             return False
         return True
 
-    def recorded(self, tenant_id: str, registry_event_id: str) -> bool:
+    def is_recorded(self, tenant_id: str, registry_event_id: str) -> bool:
         """Whether this change already has its entry. Raises: DependencyUnavailable."""
         with dependency("DynamoDB"):
             answer = self._dynamodb.get_item(
@@ -79,7 +79,7 @@ class DynamoAuditLog:
             )
         return "Item" in answer
 
-    def entries(self, tenant_id: str, *, after: int = 0, limit: int = 100) -> list[AuditEntry]:
+    def list_entries(self, tenant_id: str, *, after: int = 0, limit: int = 100) -> list[AuditEntry]:
         """Up to `limit` entries with `seq > after`, in order. Raises: DependencyUnavailable."""
         return self._entries(tenant_id, after=after, limit=limit, newest_first=False)
 
@@ -98,7 +98,7 @@ class DynamoAuditLog:
         return [_to_entry(from_item(item)) for item in answer["Items"]]
 
 
-def registry_change(record: Mapping[str, object]) -> RegistryChange | None:
+def read_registry_change(record: Mapping[str, object]) -> RegistryChange | None:
     """The change in a record of the registry's stream; `None` for counters, for the authorizer's copy of a key, and for
     an item in a partition that cannot be a tenant's.
 
@@ -107,27 +107,28 @@ def registry_change(record: Mapping[str, object]) -> RegistryChange | None:
     stream = cast(Mapping[str, Mapping[str, AttributeValue]], record["dynamodb"])
     before, after = (from_item(stream.get(image, {})) for image in ("OldImage", "NewImage"))
     item = after or before
-    tenant_id, target = tenant_of(cast(str, item["pk"])), cast(str, item["sk"])
+    tenant_id, target = find_tenant_id(cast(str, item["pk"])), cast(str, item["sk"])
     if not _is_tenant(tenant_id) or target.startswith(SEQUENCE_PREFIX):
         return None
     event_name = cast(str, record["eventName"])
     return RegistryChange(
         registry_event_id=cast(str, record["eventID"]),
         tenant_id=tenant_id,
-        at=changed_at(item) or datetime.fromtimestamp(cast(Mapping[str, float], record["dynamodb"])["ApproximateCreationDateTime"], UTC),
+        at=read_changed_at(item)
+        or datetime.fromtimestamp(cast(Mapping[str, float], record["dynamodb"])["ApproximateCreationDateTime"], UTC),
         actor=_text(item.get("changed_by")),
         action={"INSERT": "create", "MODIFY": "change", "REMOVE": "delete"}[event_name],
         target=target,
         before_version=_version(before),
         after_version=_version(after),
         reason=_text(item.get("reason")),
-        content_sha256=content_sha256(after) if after else None,
+        content_sha256=hash_content(after) if after else None,
     )
 
 
-def content_sha256(item: Mapping[str, JsonValue]) -> str:
+def hash_content(item: Mapping[str, JsonValue]) -> str:
     """The SHA-256 of a whole item of the registry, including what was put there by hand."""
-    return text_sha256(json.dumps(item, sort_keys=True, separators=(",", ":"), default=repr))
+    return hash_text(json.dumps(item, sort_keys=True, separators=(",", ":"), default=repr))
 
 
 def _is_tenant(name: str) -> bool:
@@ -138,7 +139,7 @@ def _is_tenant(name: str) -> bool:
     return True
 
 
-def changed_at(item: Mapping[str, JsonValue]) -> datetime | None:
+def read_changed_at(item: Mapping[str, JsonValue]) -> datetime | None:
     """The item's `changed_at`; None where it has none, or one without a time zone."""
     with suppress(KeyError, TypeError, ValueError):
         at = datetime.fromisoformat(cast(str, item["changed_at"]))

@@ -54,7 +54,7 @@ def _client(service: str) -> object:
     return boto3.client(service, config=CONFIG)
 
 
-def error_code(error: ClientError) -> str:
+def read_error_code(error: ClientError) -> str:
     """The service's own code, such as `ConditionalCheckFailedException`."""
     return error.response["Error"]["Code"]
 
@@ -62,18 +62,18 @@ def error_code(error: ClientError) -> str:
 def is_throttled(error: ClientError) -> bool:
     """Whether the service refused because it is asked too often, alone or in a transaction."""
     reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", [])}
-    return bool({error_code(error), *reasons} & _THROTTLED)
+    return bool({read_error_code(error), *reasons} & _THROTTLED)
 
 
 def condition_failed(error: ClientError) -> bool:
     """Whether a conditional write found its condition false, alone or in a transaction."""
-    if error_code(error) == "TransactionCanceledException":
+    if read_error_code(error) == "TransactionCanceledException":
         reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", [])}
         return bool(reasons & {"ConditionalCheckFailed", "TransactionConflict"})
-    return error_code(error) == "ConditionalCheckFailedException"
+    return read_error_code(error) == "ConditionalCheckFailedException"
 
 
-def held_item(error: ClientError) -> Mapping[str, Mapping[str, object]]:
+def read_failed_item(error: ClientError) -> Mapping[str, Mapping[str, object]]:
     """The item on which a condition failed (with `ReturnValuesOnConditionCheckFailure`); empty when there is none."""
     response = cast(Mapping[str, Mapping[str, Mapping[str, object]]], error.response)
     return response.get("Item", {})
@@ -90,6 +90,6 @@ def dependency(name: str) -> Iterator[None]:
     except ClientError as error:
         if condition_failed(error):
             raise
-        raise DependencyUnavailable(f"{name} answered {error_code(error)}") from error
+        raise DependencyUnavailable(f"{name} answered {read_error_code(error)}") from error
     except BotoCoreError as error:
         raise DependencyUnavailable(f"{name} could not be reached: {type(error).__name__}") from error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
 
-from rlaas.adapters.aws.clients import client, dependency, held_item, is_throttled
+from rlaas.adapters.aws.clients import client, dependency, is_throttled, read_failed_item
 from rlaas.adapters.aws.item_keys import item_key, tenant_partition
 from rlaas.errors import DependencyUnavailable
 from rlaas.metering.budgets import BUDGETS
@@ -37,8 +37,8 @@ class DynamoCounters:
             with _overload_noticed(), dependency("DynamoDB"):
                 answer = self._dynamodb.update_item(**self._update(tenant_id, shard, write), ReturnValues="ALL_NEW")
         except ClientError as error:
-            return Written(False, _item(held_item(error)))
-        return Written(True, _item(answer["Attributes"]))
+            return Written(False, _read_item(read_failed_item(error)))
+        return Written(True, _read_item(answer["Attributes"]))
 
     def move(self, tenant_id: str, writes: Mapping[int, Write]) -> bool:
         """Do `writes` in one transaction, once also where it is sent again. Raises: as `write`."""
@@ -55,7 +55,7 @@ class DynamoCounters:
         DependencyUnavailable."""
         with dependency("DynamoDB"):
             answer = self._dynamodb.get_item(TableName=self._table, Key=_budgets_key(tenant_id, WHOLE))
-        whole = _item(answer.get("Item", {}))
+        whole = _read_item(answer.get("Item", {}))
         if SHARED not in whole:
             return whole
         return add_up([whole, *self._read_batch(tenant_id, range(1, SHARDS + 1), consistent=False).values()])
@@ -70,7 +70,7 @@ class DynamoCounters:
             answer = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": [*keys.values()], "ConsistentRead": consistent}})
         if answer.get("UnprocessedKeys"):
             raise Overloaded("DynamoDB could not read the tenant's budgets just now", retry_after_s=_THROTTLED_RETRY_S)
-        items = {item["pk"]["S"]: _item(item) for item in answer["Responses"][self._table]}
+        items = {item["pk"]["S"]: _read_item(item) for item in answer["Responses"][self._table]}
         return {shard: items[pk] for shard, key in keys.items() if (pk := key["pk"]["S"]) in items}
 
     def _update(self, tenant_id: str, shard: int, write: Write) -> "UpdateTypeDef":
@@ -151,7 +151,7 @@ class _Expression:
         return placeholder
 
 
-def _item(attributes: Mapping[str, Mapping[str, object]]) -> Item:
+def _read_item(attributes: Mapping[str, Mapping[str, object]]) -> Item:
     values: dict[str, int | frozenset[str]] = {}
     for name, value in attributes.items():
         if "N" in value:

@@ -54,7 +54,7 @@ class LambdaEntityFinder:
     def find(self, texts: Sequence[str], entities: Sequence[ModelEntity]) -> list[list[Span]]:
         """The spans in each of `texts`. Raises: DependencyUnavailable when the function fails, is late or answers
         nonsense."""
-        calls = list(_calls(texts))
+        calls = list(_plan_calls(texts))
         spans_by_text: list[list[Span]] = [[] for _ in texts]
         if len(calls) < 2:
             answers = [self._ask(pieces, entities) for pieces in calls]
@@ -84,14 +84,14 @@ class LambdaEntityFinder:
         return answer
 
 
-def _calls(texts: Sequence[str]) -> Iterator[list[_Piece]]:
+def _plan_calls(texts: Sequence[str]) -> Iterator[list[_Piece]]:
     """The pieces for each call: of the texts that contain a letter, at most `CALL_CHARACTERS` a call."""
     pieces: list[_Piece] = []
     characters_left = CALL_CHARACTERS
     for number, text in enumerate(texts):
         if not _WORD_CHARACTER.search(text):
             continue
-        for offset, content in _pieces(text):
+        for offset, content in _cut_pieces(text):
             if len(content) > characters_left and pieces:
                 yield pieces
                 pieces, characters_left = [], CALL_CHARACTERS
@@ -101,7 +101,7 @@ def _calls(texts: Sequence[str]) -> Iterator[list[_Piece]]:
         yield pieces
 
 
-def _pieces(text: str) -> Iterator[tuple[int, str]]:
+def _cut_pieces(text: str) -> Iterator[tuple[int, str]]:
     """`text` cut where a line or at least a word ends, each piece with its offset."""
     start = 0
     while len(text) - start > CALL_CHARACTERS:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from botocore.exceptions import ClientError
 from pydantic import JsonValue
 
-from rlaas.adapters.aws.clients import CONNECTIONS, client, condition_failed, dependency, held_item
+from rlaas.adapters.aws.clients import CONNECTIONS, client, condition_failed, dependency, read_failed_item
 from rlaas.adapters.aws.dynamodb_items import AttributeValue, from_item, to_item
 from rlaas.adapters.aws.item_keys import (
     day_partition,
@@ -71,17 +71,17 @@ class DynamoEventStore:
         expires_at = event.received_at + self._lifetime
         if event.interaction_id is not None and event_key(event.tenant_id, event.event_id) != _link_key(event):
             with dependency("DynamoDB"):
-                self._dynamodb.put_item(TableName=self._table, Item=_link(event, expires_at=expires_at))
+                self._dynamodb.put_item(TableName=self._table, Item=_build_link(event, expires_at=expires_at))
         try:
             with dependency("DynamoDB"):
                 self._dynamodb.put_item(
                     TableName=self._table,
-                    Item=item_of(event, expires_at=expires_at),
+                    Item=build_item(event, expires_at=expires_at),
                     ConditionExpression="attribute_not_exists(pk)",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
         except ClientError as error:
-            return stored_event(held_item(error))
+            return read_stored_event(read_failed_item(error))
         return None
 
     def put_each(self, events: Sequence[StoredEvent]) -> list[StoredEvent | DependencyUnavailable | None]:
@@ -101,7 +101,7 @@ class DynamoEventStore:
         """The events with these ids, by id, by consistent BatchGetItems of 100. Raises: DependencyUnavailable."""
         return {event.event_id: event for event in self._read(tenant_id, event_ids)}
 
-    def heads(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
+    def read_heads(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
         """As `get_many`, without payloads."""
         return {event.event_id: event for event in self._read(tenant_id, event_ids, payloads=False)}
 
@@ -110,7 +110,7 @@ class DynamoEventStore:
         for start in range(0, len(keys), _READ_TOGETHER):
             for item in self._get(keys[start : start + _READ_TOGETHER], payloads=payloads):
                 if self._is_live(item) and is_event(item):
-                    yield stored_event(item)
+                    yield read_stored_event(item)
 
     def _get(self, keys: "list[dict[str, AttributeValueTypeDef]]", *, payloads: bool) -> list[Mapping[str, AttributeValue]]:
         items: list[Mapping[str, AttributeValue]] = []
@@ -126,14 +126,14 @@ class DynamoEventStore:
             keys = [to_item(from_item(key)) for key in answer["UnprocessedKeys"].get(self._table, {"Keys": []})["Keys"]]
         raise DependencyUnavailable("DynamoDB left keys unread")
 
-    def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+    def read_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
         """The events of an interaction in the order received: up to 4 MB of its own partition, by consistent queries,
         and up to 4 million characters of linked events. Both are read from the last id down, so that feedback
         (`fbk_...`) is left out before rewards and outputs. Raises: DependencyUnavailable."""
         query: QueryInputTypeDef = {**self._partition_of(tenant_id, interaction_id), "ScanIndexForward": False}
         items = list(read_items(self._dynamodb, "query", query, most_pages=_PAGES))
         linked_ids = [item["sk"]["S"] for item in items if item["event_type"] == {"S": _LINK}]
-        events = {event.event_id: event for event in (stored_event(item) for item in items if is_event(item) and self._is_live(item))}
+        events = {event.event_id: event for event in (read_stored_event(item) for item in items if is_event(item) and self._is_live(item))}
         characters = 0
         while linked_ids and characters < _LINKED_CHARACTERS:
             next_ids, linked_ids = linked_ids[:_LINKED_TOGETHER], linked_ids[_LINKED_TOGETHER:]
@@ -143,9 +143,9 @@ class DynamoEventStore:
         own_events = (event for event in events.values() if event.interaction_id == interaction_id)
         return sorted(own_events, key=lambda event: (event.received_at, event.event_id))
 
-    def outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
-        """As `by_interaction`, without payloads: one consistent query of up to 1 MB, and up to a hundred linked events.
-        Raises: DependencyUnavailable."""
+    def read_outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+        """As `read_interaction`, without payloads: one consistent query of up to 1 MB, and up to a hundred linked
+        events. Raises: DependencyUnavailable."""
         query: QueryInputTypeDef = {
             **self._partition_of(tenant_id, interaction_id),
             "ScanIndexForward": False,
@@ -154,8 +154,8 @@ class DynamoEventStore:
         }
         items = list(read_items(self._dynamodb, "query", query, most_pages=1))
         linked_ids = [item["sk"]["S"] for item in items if item["event_type"] == {"S": _LINK}]
-        events = [stored_event(item) for item in items if is_event(item) and self._is_live(item)]
-        events += self.heads(tenant_id, linked_ids[:_READ_TOGETHER]).values()
+        events = [read_stored_event(item) for item in items if is_event(item) and self._is_live(item)]
+        events += self.read_heads(tenant_id, linked_ids[:_READ_TOGETHER]).values()
         own_events = (event for event in events if event.interaction_id == interaction_id)
         return sorted(own_events, key=lambda event: (event.received_at, event.event_id))
 
@@ -167,7 +167,7 @@ class DynamoEventStore:
             "ExpressionAttributeValues": to_item({":partition": events_partition(tenant_id, interaction_id)}),
         }
 
-    def standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
+    def read_standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
         """The output's standing, by one consistent GetItem; an empty one where there is none. Raises:
         DependencyUnavailable."""
         with dependency("DynamoDB"):
@@ -200,7 +200,7 @@ class DynamoEventStore:
             return False
         return True
 
-    def by_day(
+    def iterate_day(
         self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
     ) -> Iterator[StoredEvent]:
         """Rewards or guardrail events of one day (UTC) by time, by the index `by_day`.
@@ -211,7 +211,7 @@ class DynamoEventStore:
             raise ValueError(f"{event_type} events are not listed by day, only {' and '.join(_LISTED_BY_DAY)} events")
         return self._list(day_partition(tenant_id, skill, event_type, day), since=since)
 
-    def by_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
+    def iterate_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
         """The trial's outputs and failures by the time of their decision, `after` < time <= `until`, by the index
         `by_trial`: a query for each day (UTC). Raises: DependencyUnavailable."""
         day, last = after.astimezone(UTC).date(), until.astimezone(UTC).date()
@@ -224,11 +224,11 @@ class DynamoEventStore:
                     {":partition": trial_partition(tenant_id, skill, trial, day), ":after": rfc3339(after), ":until": rfc3339(until)}
                 ),
             }
-            events = (stored_event(item) for item in read_items(self._dynamodb, "query", query) if self._is_live(item))
+            events = (read_stored_event(item) for item in read_items(self._dynamodb, "query", query) if self._is_live(item))
             yield from (event for event in events if event.trial is not None and event.trial.decided_at > after)
             day += timedelta(days=1)
 
-    def by_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+    def iterate_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
         """The outputs and failures of the unit's decisions in the trial, by the index `by_unit`: five a query, since
         callers need few. Raises: DependencyUnavailable."""
         query: QueryInputTypeDef = {
@@ -240,16 +240,16 @@ class DynamoEventStore:
             ),
             "Limit": 5,
         }
-        return (stored_event(item) for item in read_items(self._dynamodb, "query", query) if self._is_live(item))
+        return (read_stored_event(item) for item in read_items(self._dynamodb, "query", query) if self._is_live(item))
 
-    def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+    def iterate_pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
         """The skill's pending events by time, by the index `by_day`. Raises: DependencyUnavailable."""
         return self._list(pending_partition(tenant_id, skill), since=since)
 
-    def settle(self, event: StoredEvent) -> None:
+    def mark_landed(self, event: StoredEvent) -> None:
         """Take `event` off the list of pending events; its payload stays as it is. An event that is gone is not written
         anew. Raises: DependencyUnavailable."""
-        partition = _day_of(event)
+        partition = _find_day_partition(event)
         update: UpdateItemInputTypeDef = {
             "TableName": self._table,
             "Key": event_key(event.tenant_id, event.event_id),
@@ -269,7 +269,7 @@ class DynamoEventStore:
             "KeyConditionExpression": "gsi_day = :partition" + (" AND received_at >= :since" if since else ""),
             "ExpressionAttributeValues": to_item({":partition": partition, ":since": rfc3339(since) if since else None}),
         }
-        return (stored_event(item) for item in read_items(self._dynamodb, "query", query) if self._is_live(item))
+        return (read_stored_event(item) for item in read_items(self._dynamodb, "query", query) if self._is_live(item))
 
     def _is_live(self, item: Mapping[str, AttributeValue]) -> bool:
         return float(cast(str, item["expires_at"]["N"])) > self._clock().timestamp()
@@ -280,7 +280,7 @@ def is_event(item: Mapping[str, AttributeValue]) -> bool:
     return item.get("event_type") not in ({"S": _LINK}, {"S": _STANDING})
 
 
-def stored_event(item: Mapping[str, AttributeValue]) -> StoredEvent:
+def read_stored_event(item: Mapping[str, AttributeValue]) -> StoredEvent:
     """The event in an item or a stream image of the table."""
     values = cast(dict[str, str], from_item(item))
     return StoredEvent(
@@ -306,21 +306,21 @@ def _link_key(event: StoredEvent) -> "dict[str, AttributeValueTypeDef]":
     return item_key(events_partition(event.tenant_id, str(event.interaction_id)), event.event_id)
 
 
-def _link(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeValueTypeDef]":
+def _build_link(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeValueTypeDef]":
     return {
         **_link_key(event),
         **to_item({"event_type": _LINK, "expires_at": int(expires_at.timestamp())}),
     }
 
 
-def _day_of(event: StoredEvent) -> str | None:
+def _find_day_partition(event: StoredEvent) -> str | None:
     """The partition of `by_day` that lists `event` when it is not pending; `None` for types that are not listed."""
     if event.event_type not in _LISTED_BY_DAY:
         return None
     return day_partition(event.tenant_id, event.skill, event.event_type, event.received_at.astimezone(UTC).date())
 
 
-def _trial_values(event: StoredEvent, trial: Trial) -> dict[str, JsonValue]:
+def _build_trial_values(event: StoredEvent, trial: Trial) -> dict[str, JsonValue]:
     return {
         "trial": trial.name,
         "unit": trial.unit,
@@ -330,9 +330,9 @@ def _trial_values(event: StoredEvent, trial: Trial) -> dict[str, JsonValue]:
     }
 
 
-def item_of(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeValueTypeDef]":
+def build_item(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeValueTypeDef]":
     """The item of `event`, which expires at `expires_at`."""
-    partition = pending_partition(event.tenant_id, event.skill) if event.pending else _day_of(event)
+    partition = pending_partition(event.tenant_id, event.skill) if event.pending else _find_day_partition(event)
     values: dict[str, JsonValue] = {
         "event_type": event.event_type,
         "event_id": event.event_id,
@@ -350,6 +350,6 @@ def item_of(event: StoredEvent, *, expires_at: datetime) -> "dict[str, Attribute
         "expires_at": int(expires_at.timestamp()),
         "gsi_day": partition,
         **dict.fromkeys(event.shadow_roles, True),
-        **(_trial_values(event, event.trial) if event.trial is not None else {}),
+        **(_build_trial_values(event, event.trial) if event.trial is not None else {}),
     }
     return {**event_key(event.tenant_id, event.event_id), **to_item(values)}

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from pydantic import BaseModel, Field, JsonValue
 from pydantic import Json as JsonText
 
-from rlaas.adapters.aws.clients import client, dependency, error_code
+from rlaas.adapters.aws.clients import client, dependency, read_error_code
 
 if TYPE_CHECKING:
     from types_boto3_stepfunctions import SFNClient
@@ -28,7 +28,7 @@ class StateMachine:
             try:
                 self._stepfunctions.start_execution(stateMachineArn=self._arn, name=name, input=json.dumps(payload))
             except ClientError as error:
-                if error_code(error) != "ExecutionAlreadyExists":
+                if read_error_code(error) != "ExecutionAlreadyExists":
                     raise
 
     def is_running(self) -> bool:
@@ -46,7 +46,7 @@ class StoppedExecution(BaseModel):
     reason: str
 
 
-def stopped_execution(event: Mapping[str, object]) -> StoppedExecution | None:
+def read_stopped_execution(event: Mapping[str, object]) -> StoppedExecution | None:
     """Read an EventBridge event `Step Functions Execution Status Change`; `None` when it is another kind of event."""
     if event.get("detail-type") != "Step Functions Execution Status Change":
         return None

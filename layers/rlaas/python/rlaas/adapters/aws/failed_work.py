@@ -36,7 +36,7 @@ _HIDDEN_S = 60
 _STOPPED = "!"
 _FIREHOSE_BYTES = 3_500_000
 
-Outcome = Literal["handled", "superseded"] | Left
+PlayResult = Literal["handled", "superseded"] | Left
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Work:
     """A piece of failed work: what it is, how to play it again, and where the next page continues after that."""
 
     what: str
-    play: Callable[[], Outcome]
+    play: Callable[[], PlayResult]
     resume: Callable[[], str]
 
 
@@ -103,11 +103,11 @@ class KeptBatches:
         self._objects = objects
         self._consumers = consumers
 
-    def waiting(self) -> int:
+    def count_waiting(self) -> int:
         """How many batches, counted up to `COUNTED`. Raises: DependencyUnavailable."""
         return _count(self._objects)
 
-    def work(self, after: str, until: datetime) -> Iterator[Work]:
+    def iterate_work(self, after: str, until: datetime) -> Iterator[Work]:
         """The batches, by when Lambda gave them up. Raises: DependencyUnavailable."""
         self._consumers.is_stopped = after.startswith(_STOPPED)
         older = (batch for batch in self._objects.after(after.removeprefix(_STOPPED)) if batch.kept_at < until)
@@ -127,7 +127,7 @@ class KeptBatches:
         number = info.get("startSequenceNumber") if isinstance(info, dict) else None
         return int(number) if isinstance(number, str) and number.isdigit() else 0
 
-    def _play(self, key: str) -> Outcome:
+    def _play(self, key: str) -> PlayResult:
         body = self._objects.read(key)
         if body is None:
             return "handled"
@@ -152,16 +152,16 @@ class FailedCalls:
         self._queue = DeadLetters(queue_url, sqs)
         self._consumers = consumers
 
-    def waiting(self) -> int:
+    def count_waiting(self) -> int:
         """About how many calls. Raises: DependencyUnavailable."""
-        return self._queue.depth()
+        return self._queue.measure_depth()
 
-    def work(self, after: str, until: datetime) -> Iterator[Work]:
+    def iterate_work(self, after: str, until: datetime) -> Iterator[Work]:
         """The calls; the queue has no order, so `after` changes nothing. Raises: DependencyUnavailable."""
-        for message in self._queue.messages(until):
+        for message in self._queue.iterate_messages(until):
             yield Work(message["MessageId"], partial(self._play, message), str)
 
-    def _play(self, message: "MessageTypeDef") -> Outcome:
+    def _play(self, message: "MessageTypeDef") -> PlayResult:
         event: JsonValue
         body = _read_document(message["Body"].encode())
         context = body.get("requestContext")
@@ -189,16 +189,16 @@ class DeadShadows:
         self._queue_url = queue_url
         self._sqs = sqs or client("sqs")
 
-    def waiting(self) -> int:
+    def count_waiting(self) -> int:
         """About how many tasks. Raises: DependencyUnavailable."""
-        return self._dead_letters.depth()
+        return self._dead_letters.measure_depth()
 
-    def work(self, after: str, until: datetime) -> Iterator[Work]:
+    def iterate_work(self, after: str, until: datetime) -> Iterator[Work]:
         """The tasks, in no order. Raises: DependencyUnavailable."""
-        for message in self._dead_letters.messages(until):
+        for message in self._dead_letters.iterate_messages(until):
             yield Work(message["MessageId"], partial(self._play, message), str)
 
-    def _play(self, message: "MessageTypeDef") -> Outcome:
+    def _play(self, message: "MessageTypeDef") -> PlayResult:
         with dependency("SQS"):
             self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=message["Body"])
         self._dead_letters.delete(message)
@@ -213,17 +213,17 @@ class UndeliveredEvents:
         self._stream = stream
         self._firehose = firehose or client("firehose")
 
-    def waiting(self) -> int:
+    def count_waiting(self) -> int:
         """How many files, counted up to `COUNTED`. Raises: DependencyUnavailable."""
         return _count(self._objects)
 
-    def work(self, after: str, until: datetime) -> Iterator[Work]:
+    def iterate_work(self, after: str, until: datetime) -> Iterator[Work]:
         """The files, by the kind of their error and the day. Raises: DependencyUnavailable."""
         for file in self._objects.after(after):
             if file.kept_at < until:
                 yield Work(file.key, partial(self._play, file.key), partial(str, file.key))
 
-    def _play(self, key: str) -> Outcome:
+    def _play(self, key: str) -> PlayResult:
         body = self._objects.read(key)
         if body is None:
             return "handled"
@@ -249,7 +249,7 @@ class DeadLetters:
         self._url = url
         self._sqs = sqs or client("sqs")
 
-    def depth(self) -> int:
+    def measure_depth(self) -> int:
         """About how many messages, including those that are being played again. Raises: DependencyUnavailable."""
         names: list[Literal["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]]
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
@@ -257,7 +257,7 @@ class DeadLetters:
             counts = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=[*names])["Attributes"]
         return sum(int(counts[name]) for name in names)
 
-    def messages(self, until: datetime) -> "Iterator[MessageTypeDef]":
+    def iterate_messages(self, until: datetime) -> "Iterator[MessageTypeDef]":
         """The messages sent before `until`; each is hidden from other readers for 60 s. Raises:
         DependencyUnavailable."""
         while True:

@@ -11,7 +11,7 @@ from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from rlaas.adapters.aws.lent_sessions import LIFETIME, Statement, lend, model_arns, sts_client
+from rlaas.adapters.aws.lent_sessions import LIFETIME, Statement, lend_session, list_model_arns, sts_client
 from rlaas.policies.backend import SageMakerBackend
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ModelGrants:
 
     def make(self, backend: SageMakerBackend, *, tenant_id: str, now: datetime) -> Grant:
         """A grant with which `tenant_id` may ask `backend`, for a quarter of an hour from `now`. Raises:
-        DependencyUnavailable, InvalidInput as `model_arns`."""
+        DependencyUnavailable, InvalidInput as `list_model_arns`."""
         components, path = [], f"endpoints/{quote(backend.endpoint, safe='')}"
         if backend.component is not None:
             components.append(backend.component)
@@ -55,11 +55,11 @@ class ModelGrants:
             {
                 "Effect": "Allow",
                 "Action": ["sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"],
-                "Resource": model_arns(self._role_arn, self._region, endpoint=backend.endpoint, components=components),
+                "Resource": list_model_arns(self._role_arn, self._region, endpoint=backend.endpoint, components=components),
             },
             {"Effect": "Allow", "Action": "sagemaker:CallWithBearerToken", "Resource": "*"},
         ]
-        credentials = lend(self._role_arn, statements, name=f"grant-{tenant_id}", sts=self._sts)
+        credentials = lend_session(self._role_arn, statements, name=f"grant-{tenant_id}", sts=self._sts)
         return Grant(f"{self._runtime_url}/{path}/openai/v1", _bearer_token(credentials, self._region), now + LIFETIME)
 
 

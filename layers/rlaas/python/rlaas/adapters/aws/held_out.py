@@ -10,12 +10,12 @@ import boto3
 from botocore.exceptions import ClientError
 from pydantic import JsonValue
 
-from rlaas.adapters.aws.clients import CONFIG, dependency, error_code
-from rlaas.adapters.aws.lent_sessions import Statement, lend, model_arns, plain, sts_client
+from rlaas.adapters.aws.clients import CONFIG, dependency, read_error_code
+from rlaas.adapters.aws.lent_sessions import Statement, check_no_pattern, lend_session, list_model_arns, sts_client
 from rlaas.adapters.models.sagemaker import SageMakerEndpoints, runtime_client
 from rlaas.chat import ChatCall
 from rlaas.errors import NotFound
-from rlaas.evaluation.asking import MAX_INTERACTIONS, Answer, AskedRun, Question, no_prompts
+from rlaas.evaluation.asking import MAX_INTERACTIONS, Answer, HeldOutPlan, Question, explain_no_prompts
 from rlaas.evaluation.comparison import System
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import Sampling
@@ -28,7 +28,7 @@ ANSWER_S = 120.0
 """Seconds that one answer may take."""
 
 
-def session_of(run: AskedRun, role_arn: str, *, sts: "STSClient | None" = None) -> boto3.Session:
+def open_session(run: HeldOutPlan, role_arn: str, *, sts: "STSClient | None" = None) -> boto3.Session:
     """A session of the role that may read the run's dataset, read and write its answers, and ask its three models.
 
     Raises: DependencyUnavailable; InvalidInput when a name of the run would match others too.
@@ -36,7 +36,7 @@ def session_of(run: AskedRun, role_arn: str, *, sts: "STSClient | None" = None) 
     sts = sts or sts_client()
     region = sts.meta.region_name
     partition = role_arn.split(":", 2)[1]
-    dataset, answers = plain(run.dataset_uri.removeprefix("s3://")), plain(run.answers_uri.removeprefix("s3://"))
+    dataset, answers = check_no_pattern(run.dataset_uri.removeprefix("s3://")), check_no_pattern(run.answers_uri.removeprefix("s3://"))
     bucket, _, prefix = answers.partition("/")
     statements: list[Statement] = [
         {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:{partition}:s3:::{dataset}*"},
@@ -50,10 +50,10 @@ def session_of(run: AskedRun, role_arn: str, *, sts: "STSClient | None" = None) 
         {
             "Effect": "Allow",
             "Action": "sagemaker:InvokeEndpoint",
-            "Resource": model_arns(role_arn, region, endpoint=run.endpoint, components=run.components.values()),
+            "Resource": list_model_arns(role_arn, region, endpoint=run.endpoint, components=run.components.values()),
         },
     ]
-    credentials = lend(role_arn, statements, name=f"ask-{run.tenant_id}", sts=sts)
+    credentials = lend_session(role_arn, statements, name=f"ask-{run.tenant_id}", sts=sts)
     return boto3.Session(credentials.access_key, credentials.secret_key, credentials.token, region_name=region)
 
 
@@ -61,7 +61,7 @@ class HeldOutRun:
     """A run's prompts and systems, and its `Answers` (JSON lines, a new file each time), for as long as the session
     lasts."""
 
-    def __init__(self, run: AskedRun, session: boto3.Session) -> None:
+    def __init__(self, run: HeldOutPlan, session: boto3.Session) -> None:
         self._run = run
         self._s3 = session.client("s3", config=CONFIG)
         self._models = SageMakerEndpoints(runtime_client(ANSWER_S, session))
@@ -74,14 +74,14 @@ class HeldOutRun:
             try:
                 body = self._s3.get_object(Bucket=bucket, Key=prefix + TEST_PROMPTS)["Body"]
             except ClientError as error:
-                if error_code(error) in ("NoSuchKey", "AccessDenied"):  # S3 denies a caller who may not list the bucket
+                if read_error_code(error) in ("NoSuchKey", "AccessDenied"):  # S3 denies a caller who may not list the bucket
                     raise NotFound(
                         f"dataset {self._run.dataset_version} has no {TEST_PROMPTS}: push this release's learning image"
                     ) from None
                 raise
             prompts = [HeldOutPrompt.model_validate_json(line) for line in islice(body.iter_lines(), MAX_INTERACTIONS)]
         if not prompts:
-            raise NotFound(no_prompts(self._run.dataset_version))
+            raise NotFound(explain_no_prompts(self._run.dataset_version))
         return prompts
 
     def ask(self, system: System, prompt: HeldOutPrompt) -> str:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Protocol, cast
 import boto3
 from botocore.exceptions import ClientError
 
-from rlaas.adapters.aws.clients import client, dependency, error_code
+from rlaas.adapters.aws.clients import client, dependency, read_error_code
 from rlaas.errors import Conflict
-from rlaas.ids import adapters_owner, base_component
-from rlaas.learning.adapter_upkeep import Loaded
+from rlaas.ids import find_adapter_owner, make_base_component_name
+from rlaas.learning.adapter_upkeep import LoadedAdapter
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker import SageMakerClient
@@ -35,7 +35,7 @@ class SageMakerAdapters:
         """Made when it is first used: most requests to the admin API need none."""
         return self._client or client("sagemaker")
 
-    def all(self) -> Iterator[Loaded]:
+    def iterate_loaded(self) -> Iterator[LoadedAdapter]:
         """All adapters of the endpoint. Raises: DependencyUnavailable."""
         pages = self._sagemaker.get_paginator("list_inference_components").paginate(
             EndpointNameEquals=self._endpoint, PaginationConfig={"PageSize": 100}
@@ -44,10 +44,10 @@ class SageMakerAdapters:
             for page in pages:
                 for component in page["InferenceComponents"]:
                     name = component["InferenceComponentName"]
-                    if adapters_owner(name, self._endpoint) is not None:
-                        yield Loaded(name, component.get("InferenceComponentStatus", "Creating"), component["CreationTime"])
+                    if find_adapter_owner(name, self._endpoint) is not None:
+                        yield LoadedAdapter(name, component.get("InferenceComponentStatus", "Creating"), component["CreationTime"])
 
-    def find(self, name: str) -> Loaded | None:
+    def find(self, name: str) -> LoadedAdapter | None:
         """The adapter `name`; `None` when there is none. Raises: DependencyUnavailable."""
         with dependency("SageMaker"):
             try:
@@ -57,11 +57,11 @@ class SageMakerAdapters:
                     return None
                 raise
         status = component.get("InferenceComponentStatus", "Creating")
-        return Loaded(name, status, component["CreationTime"], component.get("FailureReason"))
+        return LoadedAdapter(name, status, component["CreationTime"], component.get("FailureReason"))
 
     def load(self, name: str, artifact_uri: str) -> None:
         """Start to load the adapter, unless it exists. Raises: Conflict if SageMaker refuses, DependencyUnavailable."""
-        specification = {"BaseInferenceComponentName": base_component(self._endpoint), "Container": {"ArtifactUrl": artifact_uri}}
+        specification = {"BaseInferenceComponentName": make_base_component_name(self._endpoint), "Container": {"ArtifactUrl": artifact_uri}}
         with self._refusals(f"does not load the adapter {name}", ignore=_THERE):
             self._sagemaker.create_inference_component(
                 InferenceComponentName=name,
@@ -85,14 +85,14 @@ class SageMakerAdapters:
             except ClientError as error:
                 if ignore in _message(error):
                     return
-                if error_code(error) in _REFUSALS:
+                if read_error_code(error) in _REFUSALS:
                     raise Conflict(f"SageMaker {what}: {_message(error)}") from error
                 raise
 
     def base_is_awake(self) -> bool:
         """Whether a copy of the base model runs. Raises: DependencyUnavailable."""
         with dependency("SageMaker"):
-            base = self._sagemaker.describe_inference_component(InferenceComponentName=base_component(self._endpoint))
+            base = self._sagemaker.describe_inference_component(InferenceComponentName=make_base_component_name(self._endpoint))
         return base.get("RuntimeConfig", {}).get("CurrentCopyCount", 0) > 0
 
 
@@ -107,11 +107,11 @@ def let_sleep(endpoint: str) -> None:
     with dependency("Application Auto Scaling"):
         scaling.register_scalable_target(
             ServiceNamespace="sagemaker",
-            ResourceId=f"inference-component/{base_component(endpoint)}",
+            ResourceId=f"inference-component/{make_base_component_name(endpoint)}",
             ScalableDimension="sagemaker:inference-component:DesiredCopyCount",
             MinCapacity=0,
         )
 
 
 def _message(error: ClientError) -> str:
-    return f"{error_code(error)}: {error.response['Error'].get('Message', '')}"
+    return f"{read_error_code(error)}: {error.response['Error'].get('Message', '')}"

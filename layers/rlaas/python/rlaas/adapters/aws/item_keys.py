@@ -10,7 +10,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from rlaas.clock import rfc3339
-from rlaas.ids import interaction_of
+from rlaas.ids import find_interaction_id
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -32,7 +32,7 @@ def tenant_partition(tenant_id: str) -> str:
     return f"{_TENANT}{tenant_id}"
 
 
-def tenant_of(partition: str) -> str:
+def find_tenant_id(partition: str) -> str:
     """The tenant whose partition it is; the empty text where it is no tenant's."""
     return partition.removeprefix(_TENANT) if partition.startswith(_TENANT) else ""
 
@@ -89,7 +89,7 @@ def rate_key(partition: str, second: int) -> "Key":
     return item_key(partition, f"RATE#{second}")
 
 
-def usage_mark(tenant_id: str, received_at: datetime) -> str:
+def usage_mark_partition(tenant_id: str, received_at: datetime) -> str:
     """The partition of the mark that outputs received in one millisecond share."""
     return f"{tenant_partition(tenant_id)}#{rfc3339(received_at)[:_MILLISECOND]}"
 
@@ -104,7 +104,7 @@ def usage_sort_key(day: date, skill: str, policy_id: str, key_id: str) -> str:
     return f"USAGE#{day.isoformat()}#{skill}#{policy_id}#{key_id}"
 
 
-def usage_account(sort_key: str) -> tuple[date, str, str, str]:
+def parse_usage_sort_key(sort_key: str) -> tuple[date, str, str, str]:
     """The day, skill, policy and API key that a `usage_sort_key` is made of."""
     _, day, skill, policy_id, key_id = sort_key.split("#")
     return date.fromisoformat(day), skill, policy_id, key_id
@@ -135,7 +135,7 @@ def events_partition(tenant_id: str, name: str) -> str:
 
 def event_key(tenant_id: str, event_id: str) -> "Key":
     """An event's key: under the interaction that its id names, else under its own id."""
-    return item_key(events_partition(tenant_id, interaction_of(event_id) or event_id), event_id)
+    return item_key(events_partition(tenant_id, find_interaction_id(event_id) or event_id), event_id)
 
 
 def standing_key(tenant_id: str, interaction_id: str, output_id: str) -> "Key":

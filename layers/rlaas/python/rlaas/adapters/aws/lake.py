@@ -51,11 +51,11 @@ class FirehoseLake:
 
         Raises: DependencyUnavailable when Firehose does not answer.
         """
-        left = list(_pack([lake_record(event) for event in events]))
+        left = list(_pack([build_lake_record(event) for event in events]))
         for attempt in range(_ATTEMPTS):
             if attempt:
                 self._sleep(0.1 * 2**attempt)
-            left = [record for batch in _batches(left) for record in self._send(batch)]
+            left = [record for batch in _split_by_call(left) for record in self._send(batch)]
             if not left:
                 break
         return [position for record in left for position in record.positions]
@@ -67,7 +67,7 @@ class FirehoseLake:
         return [record for record, result in zip(batch, answer["RequestResponses"], strict=True) if "ErrorCode" in result]
 
 
-def lake_record(event: StoredEvent) -> bytes:
+def build_lake_record(event: StoredEvent) -> bytes:
     """One line of JSON: the lake's columns and its two partition keys, `event_type` and `event_date` (UTC, of
     `received_at`, because clients choose `occurred_at` and could open any number of partitions by it)."""
     received_at = rfc3339(event.received_at)
@@ -101,7 +101,7 @@ def _pack(lines: Sequence[bytes]) -> Iterator[_Record]:
         yield _Record(b"".join(lines[start:]), range(start, len(lines)))
 
 
-def _batches(records: Sequence[_Record]) -> Iterator[list[_Record]]:
+def _split_by_call(records: Sequence[_Record]) -> Iterator[list[_Record]]:
     """`records` in order, in as few calls as Firehose's limits allow."""
     batch: list[_Record] = []
     size = 0

@@ -23,7 +23,7 @@ LIFETIME = timedelta(minutes=15)
 _PATTERNS = frozenset("*?$")
 
 
-def lend(role_arn: str, statements: Sequence[Statement], *, name: str, sts: "STSClient") -> Credentials:
+def lend_session(role_arn: str, statements: Sequence[Statement], *, name: str, sts: "STSClient") -> Credentials:
     """Credentials of a session of the role, called `name`, for `LIFETIME`: it may do what both the role's policies and
     `statements` allow.
 
@@ -40,15 +40,18 @@ def lend(role_arn: str, statements: Sequence[Statement], *, name: str, sts: "STS
     return Credentials(credentials["AccessKeyId"], credentials["SecretAccessKey"], credentials["SessionToken"])
 
 
-def model_arns(role_arn: str, region: str, *, endpoint: str, components: Iterable[str]) -> list[str]:
+def list_model_arns(role_arn: str, region: str, *, endpoint: str, components: Iterable[str]) -> list[str]:
     """The ARNs of the endpoint and its components in the role's account, in lower case, as IAM checks InvokeEndpoint.
-    Raises: InvalidInput as `plain`."""
+    Raises: InvalidInput as `check_no_pattern`."""
     _, partition, _, _, account, _ = role_arn.split(":", 5)
-    resources = [f"endpoint/{plain(endpoint)}", *(f"inference-component/{plain(component)}" for component in components)]
+    resources = [
+        f"endpoint/{check_no_pattern(endpoint)}",
+        *(f"inference-component/{check_no_pattern(component)}" for component in components),
+    ]
     return [f"arn:{partition}:sagemaker:{region}:{account}:{name}".lower() for name in resources]
 
 
-def plain(name: str) -> str:
+def check_no_pattern(name: str) -> str:
     """`name`, for a policy's resource. Raises: InvalidInput for a name that a policy would read as a pattern that
     matches others too."""
     if characters := _PATTERNS & set(name):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from rlaas.adapters.aws.clients import client, condition_failed, dependency, error_code
+from rlaas.adapters.aws.clients import client, condition_failed, dependency, read_error_code
 from rlaas.adapters.aws.item_keys import page_partition, rate_key, tenant_partition
 from rlaas.clock import Clock
 from rlaas.errors import QuotaExceeded
@@ -70,6 +70,6 @@ class DynamoRates:
                     },
                 )
             except ClientError as error:
-                if not condition_failed(error) and error_code(error) not in _TOO_OFTEN:
+                if not condition_failed(error) and read_error_code(error) not in _TOO_OFTEN:
                     raise
                 raise QuotaExceeded(f"{message}; send them more slowly", retry_after_s=1) from error

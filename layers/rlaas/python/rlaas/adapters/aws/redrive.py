@@ -18,10 +18,10 @@ from botocore.config import Config
 from pydantic import JsonValue, ValidationError
 
 from rlaas.adapters.aws.clients import dependency
-from rlaas.adapters.aws.failed_work import Outcome, Work
+from rlaas.adapters.aws.failed_work import PlayResult, Work
 from rlaas.clock import Clock, utc_now
 from rlaas.errors import DependencyUnavailable, InvalidInput
-from rlaas.tenancy.redrive import Left, Place, RedrivePage
+from rlaas.tenancy.redrive import FailedWorkKind, Left, RedrivePage
 
 if TYPE_CHECKING:
     from types_boto3_lambda import LambdaClient
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 PAGE = timedelta(seconds=10)
 """After this time a page starts no further work; with the longest call it ends before API Gateway stops waiting, at
 29 s."""
-_PLACES: tuple[Place, ...] = get_args(Place)
+_PLACES: tuple[FailedWorkKind, ...] = get_args(FailedWorkKind)
 _CURSOR = re.compile(r"(\d{13}) (batches|calls|shadows|lake) (.*)", re.DOTALL)
 
 
 class FailedWork(Protocol):
     """The failed work that one place keeps."""
 
-    def waiting(self) -> int:
+    def count_waiting(self) -> int:
         """How many pieces of work there are, counted up to `COUNTED`. Raises: DependencyUnavailable."""
         ...
 
-    def work(self, after: str, until: datetime) -> Iterator[Work]:
+    def iterate_work(self, after: str, until: datetime) -> Iterator[Work]:
         """The work that was kept before `until` and comes after `after`. Raises: DependencyUnavailable."""
         ...
 
@@ -49,46 +49,46 @@ class FailedWork(Protocol):
 class KeptRedriver:
     """`Redriver` over the four places where failed work is kept."""
 
-    places: Mapping[Place, FailedWork]
+    places: Mapping[FailedWorkKind, FailedWork]
     clock: Clock = utc_now
 
-    def waiting(self) -> dict[Place, int]:
+    def count_waiting(self) -> dict[FailedWorkKind, int]:
         """How many pieces of work each place keeps. Raises: DependencyUnavailable."""
-        return {name: place.waiting() for name, place in self.places.items()}
+        return {name: place.count_waiting() for name, place in self.places.items()}
 
     def play(self, cursor: str | None) -> RedrivePage:
         """Some seconds of work after `cursor`. Raises: InvalidInput, DependencyUnavailable."""
         started_at = self.clock()
         until, first, after = _read_cursor(cursor, started_at)
-        outcomes: list[Outcome] = []
+        outcomes: list[PlayResult] = []
         for name in _PLACES[_PLACES.index(first) :]:
-            for work in self.places[name].work(after, until):
+            for work in self.places[name].iterate_work(after, until):
                 if self.clock() - started_at > PAGE:
-                    return _page(outcomes, _write_cursor(until, name, after))
+                    return _build_page(outcomes, _write_cursor(until, name, after))
                 try:
                     outcomes.append(work.play())
                 except DependencyUnavailable as error:
                     outcomes.append(Left(what=work.what, why=error.detail))
                 after = work.resume()
             after = ""
-        return _page(outcomes, None)
+        return _build_page(outcomes, None)
 
 
-def _page(outcomes: Sequence[Outcome], cursor: str | None) -> RedrivePage:
+def _build_page(outcomes: Sequence[PlayResult], cursor: str | None) -> RedrivePage:
     left = tuple(outcome for outcome in outcomes if isinstance(outcome, Left))
     return RedrivePage(handled=outcomes.count("handled"), superseded=outcomes.count("superseded"), left=left, cursor=cursor)
 
 
-def _read_cursor(cursor: str | None, now: datetime) -> tuple[datetime, Place, str]:
+def _read_cursor(cursor: str | None, now: datetime) -> tuple[datetime, FailedWorkKind, str]:
     if cursor is None:
         return now, _PLACES[0], ""
     match = _CURSOR.fullmatch(cursor)
     if match is None:
         raise InvalidInput("the cursor is not one a redrive gave out", param="cursor")
-    return datetime.fromtimestamp(int(match[1]) / 1000, UTC), cast(Place, match[2]), match[3]
+    return datetime.fromtimestamp(int(match[1]) / 1000, UTC), cast(FailedWorkKind, match[2]), match[3]
 
 
-def _write_cursor(until: datetime, place: Place, after: str) -> str:
+def _write_cursor(until: datetime, place: FailedWorkKind, after: str) -> str:
     return f"{int(until.timestamp() * 1000):013d} {place} {after}"
 
 
@@ -99,9 +99,9 @@ class LambdaRedriver:
         self._name = name
         self._functions = functions
 
-    def waiting(self) -> dict[Place, int]:
+    def count_waiting(self) -> dict[FailedWorkKind, int]:
         """How many pieces of work each place keeps. Raises: DependencyUnavailable."""
-        return cast("dict[Place, int]", self._ask({"action": "waiting"}))
+        return cast("dict[FailedWorkKind, int]", self._ask({"action": "waiting"}))
 
     def play(self, cursor: str | None) -> RedrivePage:
         """Some seconds of work after `cursor`. Raises: InvalidInput, DependencyUnavailable."""

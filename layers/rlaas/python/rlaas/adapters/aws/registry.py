@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, JsonValue
 
-from rlaas.adapters.aws.audit_log import changed_at, content_sha256
-from rlaas.adapters.aws.clients import client, dependency, held_item
+from rlaas.adapters.aws.audit_log import hash_content, read_changed_at
+from rlaas.adapters.aws.clients import client, dependency, read_failed_item
 from rlaas.adapters.aws.dynamodb_items import AttributeValue, from_item, to_attribute, to_item
 from rlaas.adapters.aws.item_keys import (
     AUTHORIZER_SORT_KEY,
@@ -25,7 +25,7 @@ from rlaas.adapters.aws.item_keys import (
 from rlaas.adapters.aws.pages import read_items
 from rlaas.clock import rfc3339
 from rlaas.errors import Conflict, NotFound
-from rlaas.ids import policy_version
+from rlaas.ids import parse_policy_id
 from rlaas.policies.bundle import Policy
 from rlaas.policies.policy_store import policy_key
 from rlaas.routing.route import Route
@@ -33,7 +33,7 @@ from rlaas.routing.route_store import route_key
 from rlaas.skills.skill import Metric, RewardSpec, Skill
 from rlaas.tenancy.audit import Content
 from rlaas.tenancy.keys import ApiKey
-from rlaas.tenancy.registry import LONGEST_KEY, Change, Page, Record, Stored, from_cursor, key_key, skill_key, to_cursor
+from rlaas.tenancy.registry import LONGEST_KEY, Change, Page, Record, Stored, decode_cursor, encode_cursor, key_key, skill_key
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -82,13 +82,13 @@ class DynamoRegistry:
             "ConsistentRead": True,
         }
         if cursor is not None:
-            query["ExclusiveStartKey"] = item_key(partition, from_cursor(cursor, pattern=re.escape(prefix) + ".+"))
+            query["ExclusiveStartKey"] = item_key(partition, decode_cursor(cursor, pattern=re.escape(prefix) + ".+"))
         with dependency("DynamoDB"):
             answer = self._dynamodb.query(**query)
         last = answer.get("LastEvaluatedKey")
         return Page(
             items=tuple(_to_stored(model, from_item(item)) for item in answer["Items"]),
-            cursor=to_cursor(last["sk"]["S"]) if last else None,
+            cursor=encode_cursor(last["sk"]["S"]) if last else None,
         )
 
     def put(self, tenant_id: str, sort_key: str, record: BaseModel, change: Change) -> None:
@@ -101,7 +101,7 @@ class DynamoRegistry:
         self._write(tenant_partition(tenant_id), sort_key, record, change, expected_version=expected_version)
         return expected_version + 1
 
-    def next_number(self, tenant_id: str, skill: str, what: str) -> int:
+    def allocate_number(self, tenant_id: str, skill: str, what: str) -> int:
         """The next number of a sequence, by an atomic ADD. Raises: DependencyUnavailable."""
         with dependency("DynamoDB"):
             answer = self._dynamodb.update_item(
@@ -124,11 +124,11 @@ class DynamoRegistry:
         self._skills.add((tenant_id, skill))
         return True
 
-    def metrics(self, tenant_id: str, skill: str) -> dict[str, Metric]:
+    def get_metrics(self, tenant_id: str, skill: str) -> dict[str, Metric]:
         """The skill's current metrics, by name. Raises: NotFound, DependencyUnavailable."""
         return self.get(Skill, tenant_id, skill_key(skill)).record.metrics
 
-    def reward_spec(self, tenant_id: str, skill: str) -> RewardSpec:
+    def get_reward_spec(self, tenant_id: str, skill: str) -> RewardSpec:
         """How the skill is rewarded at present. Raises: NotFound, DependencyUnavailable."""
         return self.get(Skill, tenant_id, skill_key(skill)).record.reward
 
@@ -143,7 +143,7 @@ class DynamoRegistry:
         policy = self._policies.get((tenant_id, policy_id))
         if policy is None:
             try:
-                policy = self.get(Policy, tenant_id, policy_key(*policy_version(policy_id))).record
+                policy = self.get(Policy, tenant_id, policy_key(*parse_policy_id(policy_id))).record
             except (ValueError, NotFound):
                 raise NotFound(f"there is no policy {policy_id!r}", param="policy_id") from None
             self._policies[tenant_id, policy_id] = policy
@@ -155,7 +155,7 @@ class DynamoRegistry:
         """The current route, strongly consistent. Raises: NotFound, DependencyUnavailable."""
         return self._route(tenant_id, skill, consistent=True)
 
-    def current_route(self, tenant_id: str, skill: str) -> Route:
+    def get_route_for_request(self, tenant_id: str, skill: str) -> Route:
         """The route for one request: a single eventually consistent read, never cached. Raises: NotFound,
         DependencyUnavailable."""
         return self._route(tenant_id, skill, consistent=False)
@@ -168,7 +168,7 @@ class DynamoRegistry:
         change = Change(actor=route.changed_by, reason=route.reason, at=route.changed_at)
         self._write(tenant_partition(route.tenant_id), route_key(route.skill), route, change, expected_version=expected_version)
 
-    def rollback(self, tenant_id: str, skill: str, change: Change, *, rollout_id: str | None = None) -> Route:
+    def roll_back(self, tenant_id: str, skill: str, change: Change, *, rollout_id: str | None = None) -> Route:
         """Put the last good target back by one UpdateItem that copies it inside the item. With `rollout_id`, only while
         the route belongs to that rollout. Raises: NotFound, Conflict, DependencyUnavailable."""
         condition = "attribute_type(#body.#last_good, :map) AND #body.#mode = :normal"
@@ -204,7 +204,7 @@ class DynamoRegistry:
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
         except ClientError as error:
-            return _explain_no_rollback(held_item(error), skill, rollout_id)
+            return _explain_no_rollback(read_failed_item(error), skill, rollout_id)
         return _to_stored(Route, from_item(answer["Attributes"])).record
 
     # Keys
@@ -229,7 +229,7 @@ class DynamoRegistry:
 
     # All items
 
-    def contents(self, tenant_id: str) -> Iterator[Content]:
+    def iterate_contents(self, tenant_id: str) -> Iterator[Content]:
         """Everything of the tenant that has entries in its audit, by consistent queries of 1 MB. Raises:
         DependencyUnavailable."""
         query: QueryInputTypeDef = {
@@ -242,8 +242,8 @@ class DynamoRegistry:
             target = cast(str, item["sk"])
             if not target.startswith(SEQUENCE_PREFIX):
                 version = item.get("version")
-                since = changed_at(item) or datetime.min.replace(tzinfo=UTC)
-                yield Content(target, version if isinstance(version, int) else None, content_sha256(item), since)
+                since = read_changed_at(item) or datetime.min.replace(tzinfo=UTC)
+                yield Content(target, version if isinstance(version, int) else None, hash_content(item), since)
 
     # One item
 
@@ -265,8 +265,8 @@ class DynamoRegistry:
             with dependency("DynamoDB"):
                 self._dynamodb.put_item(
                     TableName=self._table,
-                    Item=_item(partition, sort_key, record, change, expected_version + 1),
-                    **_condition(expected_version),
+                    Item=_build_item(partition, sort_key, record, change, expected_version + 1),
+                    **_build_condition(expected_version),
                 )
         except ClientError:
             raise _make_conflict(sort_key, expected_version) from None
@@ -280,9 +280,9 @@ class DynamoRegistry:
             {
                 "Put": {
                     "TableName": self._table,
-                    "Item": _item(partition, sort_key, key, change, expected_version + 1),
+                    "Item": _build_item(partition, sort_key, key, change, expected_version + 1),
                     "ReturnValuesOnConditionCheckFailure": "NONE",
-                    **_condition(expected_version),
+                    **_build_condition(expected_version),
                 }
             }
             for partition, sort_key in places
@@ -300,7 +300,7 @@ class _Condition(TypedDict):
     ExpressionAttributeValues: "NotRequired[dict[str, AttributeValueTypeDef]]"
 
 
-def _condition(expected_version: int) -> _Condition:
+def _build_condition(expected_version: int) -> _Condition:
     if expected_version == 0:
         return {"ConditionExpression": "attribute_not_exists(pk)"}
     return {
@@ -310,18 +310,18 @@ def _condition(expected_version: int) -> _Condition:
     }
 
 
-def _item(partition: str, sort_key: str, record: BaseModel, change: Change, version: int) -> "dict[str, AttributeValueTypeDef]":
+def _build_item(partition: str, sort_key: str, record: BaseModel, change: Change, version: int) -> "dict[str, AttributeValueTypeDef]":
     values: dict[str, JsonValue] = {
         "version": version,
         "changed_by": change.actor,
         "reason": change.reason,
         "changed_at": rfc3339(change.at),
-        "gsi_trial": _index_partition(record) if isinstance(record, Route) else None,
+        "gsi_trial": _find_index_partition(record) if isinstance(record, Route) else None,
     }
     return {**item_key(partition, sort_key), **to_item(values), "body": to_attribute(record.model_dump(mode="json"))}
 
 
-def _index_partition(route: Route) -> str | None:
+def _find_index_partition(route: Route) -> str | None:
     if route.rollout_id is not None and route.mode == "normal":
         return ROLLOUTS
     return BANDITS if route.bandit is not None else None

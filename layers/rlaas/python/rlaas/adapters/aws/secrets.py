@@ -13,9 +13,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rlaas.adapters.aws.clients import error_code
+from rlaas.adapters.aws.clients import read_error_code
 from rlaas.chat import BackendFailed, Misconfigured
-from rlaas.policies.hosts import host_of, may_go
+from rlaas.policies.hosts import find_host, may_be_sent
 
 if TYPE_CHECKING:
     from types_boto3_secretsmanager import SecretsManagerClient
@@ -75,14 +75,14 @@ class VendorKeys:
             self._cache[tenant_id, name] = self._clock() + lifetime_s, secret
         if not isinstance(secret, _Secret):
             raise Misconfigured(secret)
-        if not may_go(base_url, hosts=secret.hosts, own=own_host):
+        if not may_be_sent(base_url, hosts=secret.hosts, own=own_host):
             raise Misconfigured(
-                f"the secret {name!r} may not be sent to {host_of(base_url) or 'this base_url'!r}: "
+                f"the secret {name!r} may not be sent to {find_host(base_url) or 'this base_url'!r}: "
                 """name the host in it, as {"api_key": "...", "hosts": "..."}"""
             )
         return secret.key
 
-    def refusal(self, tenant_id: str, name: str, *, base_url: str, own_host: str) -> str | None:
+    def find_refusal(self, tenant_id: str, name: str, *, base_url: str, own_host: str) -> str | None:
         """Why the key may not be sent there, by the secret as it is now; None where it may. Raises: BackendFailed where
         Secrets Manager does not answer."""
         self._cache.pop((tenant_id, name), None)
@@ -104,9 +104,9 @@ class VendorKeys:
             client = self._client or _secretsmanager()
             text = client.get_secret_value(SecretId=f"rlaas/{self._stage}/{tenant_id}/{name}").get("SecretString", "")
         except ClientError as error:
-            if (reason := _UNREADABLE.get(error_code(error))) is not None:
+            if (reason := _UNREADABLE.get(read_error_code(error))) is not None:
                 return f"the secret {name!r} {reason}"
-            raise BackendFailed(f"Secrets Manager answered {error_code(error)}", safe_to_repeat=True, nothing_done=True) from error
+            raise BackendFailed(f"Secrets Manager answered {read_error_code(error)}", safe_to_repeat=True, nothing_done=True) from error
         except BotoCoreError as error:
             detail = f"Secrets Manager could not be reached: {type(error).__name__}"
             raise BackendFailed(detail, safe_to_repeat=True, nothing_done=True) from error

@@ -111,7 +111,7 @@ class ShadowQueue:
             refused |= {int(failure["Id"]) for failure in answer.get("Failed", [])}
         return refused
 
-    def depth(self) -> Depth:
+    def measure_depth(self) -> Depth:
         """About how many messages there are. Raises: DependencyUnavailable."""
         with dependency("SQS"):
             counts = self._sqs.get_queue_attributes(

@@ -82,7 +82,7 @@ def read_each(
 
 def _set_aside(event: Mapping[str, object], record: StreamRecord, error: Exception, keeper: Keeper | None) -> bool:
     """Log the failure and set `record` aside where that may help; whether it is kept, so that the stream may go on."""
-    logger.error("stream record failed", event_id=record.get("eventID"), error=type(error).__name__, detail=_safe(error))
+    logger.error("stream record failed", event_id=record.get("eventID"), error=type(error).__name__, detail=_find_detail(error))
     if keeper is None or is_redrive(event) or _may_pass(error):
         return False
     try:
@@ -106,7 +106,7 @@ def is_redrive(event: Mapping[str, object]) -> bool:
     return event.get("redrive") is True
 
 
-def records_of(event: Mapping[str, object]) -> Sequence[StreamRecord]:
+def list_records(event: Mapping[str, object]) -> Sequence[StreamRecord]:
     """The records of a batch."""
     return cast(Sequence[StreamRecord], event["Records"])
 
@@ -121,7 +121,7 @@ def report_first_failure(event: Mapping[str, object], failures: Sequence[StreamR
     name all of them."""
     if is_redrive(event):
         return report_failures(failures)
-    return report_failures([record for record in records_of(event) if any(record is failure for failure in failures)][:1])
+    return report_failures([record for record in list_records(event) if any(record is failure for failure in failures)][:1])
 
 
 def report_failures(records: Iterable[StreamRecord]) -> BatchResponse:
@@ -129,11 +129,11 @@ def report_failures(records: Iterable[StreamRecord]) -> BatchResponse:
     return {"batchItemFailures": [{"itemIdentifier": cast(Mapping[str, str], record["dynamodb"])["SequenceNumber"]} for record in records]}
 
 
-def new_image(record: StreamRecord) -> Mapping[str, Mapping[str, object]]:
+def read_new_image(record: StreamRecord) -> Mapping[str, Mapping[str, object]]:
     """The item as it is after the change; empty for a deletion."""
     return cast(Mapping[str, Mapping[str, Mapping[str, object]]], record["dynamodb"]).get("NewImage", {})
 
 
-def _safe(error: Exception) -> str | None:
+def _find_detail(error: Exception) -> str | None:
     """The message of one of our own errors, which never holds payload text; other messages may."""
     return getattr(error, "detail", None)

@@ -9,7 +9,7 @@ from rlaas.adapters.aws.clients import client
 from rlaas.adapters.aws.dynamodb_items import from_item, to_item
 from rlaas.adapters.aws.item_keys import TENANT_PARTITION, item_key, tenant_partition
 from rlaas.adapters.aws.pages import read_items
-from rlaas.tenancy.registry import TENANT, Change, Page, Stored, from_cursor, to_cursor
+from rlaas.tenancy.registry import TENANT, Change, Page, Stored, decode_cursor, encode_cursor
 from rlaas.tenancy.tenant import Tenant
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ class DynamoTenants:
             "ExpressionAttributeValues": to_item({":tenant": TENANT}),
         }
         if cursor is not None:
-            scan["ExclusiveStartKey"] = item_key(from_cursor(cursor, pattern=TENANT_PARTITION), TENANT)
+            scan["ExclusiveStartKey"] = item_key(decode_cursor(cursor, pattern=TENANT_PARTITION), TENANT)
         tenants = tuple(_to_stored(from_item(item)) for item in islice(read_items(self._dynamodb, "scan", scan), limit))
         last = tenants[-1].record.tenant_id if len(tenants) == limit else None
-        return Page(items=tenants, cursor=None if last is None else to_cursor(tenant_partition(last)))
+        return Page(items=tenants, cursor=None if last is None else encode_cursor(tenant_partition(last)))
 
 
 def _to_stored(item: dict[str, JsonValue]) -> Stored[Tenant]:

@@ -16,8 +16,8 @@ from rlaas.adapters.aws.item_keys import (
     ROLLOUTS,
     TRIALS_INDEX,
     bandit_sort_key,
+    find_tenant_id,
     item_key,
-    tenant_of,
     tenant_partition,
     trial_sort_key,
 )
@@ -113,4 +113,4 @@ class RoutesOnTrial:
             "ProjectionExpression": "pk, sk",
         }
         for item in read_items(self._dynamodb, "query", query):
-            yield tenant_of(item["pk"]["S"]), item["sk"]["S"].removeprefix(ROUTE_PREFIX)
+            yield find_tenant_id(item["pk"]["S"]), item["sk"]["S"].removeprefix(ROUTE_PREFIX)

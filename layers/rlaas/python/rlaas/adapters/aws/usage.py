@@ -21,10 +21,10 @@ from rlaas.adapters.aws.clients import client, dependency
 from rlaas.adapters.aws.dynamodb_items import from_item, to_item
 from rlaas.adapters.aws.item_keys import (
     item_key,
+    parse_usage_sort_key,
     tenant_partition,
-    usage_account,
-    usage_mark,
     usage_mark_key,
+    usage_mark_partition,
     usage_range,
     usage_sort_key,
 )
@@ -74,7 +74,7 @@ class DynamoUsage:
         Raises: DependencyUnavailable; counting all of them again then misses none and doubles none.
         """
         new = {
-            _Output(usage_mark(output.tenant_id, output.received_at), output.event_id): usage
+            _Output(usage_mark_partition(output.tenant_id, output.received_at), output.event_id): usage
             for output in outputs
             if (usage := count_usage(output)) is not None
         }
@@ -83,7 +83,7 @@ class DynamoUsage:
             batch, pending = _split_by_transaction(pending)
             self._count_once(dict(batch))
 
-    def between(self, tenant_id: str, first: date, last: date) -> Iterator[tuple[Account, Tally]]:
+    def iterate_between(self, tenant_id: str, first: date, last: date) -> Iterator[tuple[Account, Tally]]:
         """The tenant's tallies from the day `first` to `last`, by day; may lag a write by a moment. Raises:
         DependencyUnavailable."""
         lowest, highest = usage_range(first, last)
@@ -93,7 +93,7 @@ class DynamoUsage:
             "ExpressionAttributeValues": to_item({":pk": tenant_partition(tenant_id), ":lowest": lowest, ":highest": highest}),
         }
         for item in read_items(self._dynamodb, "query", query):
-            yield _account(tenant_id, cast(dict[str, str], from_item(item)))
+            yield _read_account(tenant_id, cast(dict[str, str], from_item(item)))
 
     def _count_once(self, new: _New) -> None:
         """Count `new` in one transaction, tried again without the outputs that were counted before, or when another
@@ -101,14 +101,14 @@ class DynamoUsage:
         for attempt in range(_ATTEMPTS):
             if not new:
                 return
-            marks = list(_by_mark(new))
+            marks = list(_group_by_mark(new))
             try:
                 with dependency("DynamoDB"):
                     self._dynamodb.transact_write_items(TransactItems=self._transaction(new))
                 return
             except ClientError as error:
                 reasons = cast("list[Mapping[str, object]]", error.response.get("CancellationReasons", []))
-            ids = {mark: _ids(reason) for mark, reason in zip(marks, reasons, strict=False) if reason.get("Code") == _CONDITION_FAILED}
+            ids = {mark: _read_ids(reason) for mark, reason in zip(marks, reasons, strict=False) if reason.get("Code") == _CONDITION_FAILED}
             duplicates = {output for output in new if output.output_id in ids.get(output.mark, ())}
             new = {output: usage for output, usage in new.items() if output not in duplicates}
             if not duplicates:
@@ -134,7 +134,7 @@ class DynamoUsage:
                     "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
                 }
             }
-            for mark, ids in _by_mark(new).items()
+            for mark, ids in _group_by_mark(new).items()
         ]
         additions: list[TransactWriteItemTypeDef] = [
             {
@@ -154,14 +154,14 @@ class DynamoUsage:
         return [*marks, *additions]
 
 
-def _by_mark(new: _New) -> dict[str, list[str]]:
+def _group_by_mark(new: _New) -> dict[str, list[str]]:
     marks: dict[str, list[str]] = defaultdict(list)
     for output in new:
         marks[output.mark].append(output.output_id)
     return marks
 
 
-def _ids(reason: Mapping[str, object]) -> list[str]:
+def _read_ids(reason: Mapping[str, object]) -> list[str]:
     """The ids in the mark whose condition failed."""
     return cast("Mapping[str, Mapping[str, list[str]]]", reason["Item"])["outputs"]["SS"]
 
@@ -181,7 +181,7 @@ def _split_by_transaction(pending: _Pending) -> tuple[_Pending, _Pending]:
     return pending, []
 
 
-def _account(tenant_id: str, item: Mapping[str, str]) -> tuple[Account, Tally]:
-    day, skill, policy_id, key_id = usage_account(item["sk"])
+def _read_account(tenant_id: str, item: Mapping[str, str]) -> tuple[Account, Tally]:
+    day, skill, policy_id, key_id = parse_usage_sort_key(item["sk"])
     tally = Tally(**{field.name: int(item[field.name]) for field in fields(Tally)})
     return Account(tenant_id, day, skill, policy_id, key_id), tally

@@ -33,7 +33,7 @@ from rlaas.chat import (
 from rlaas.errors import InvalidInput, RlaasError
 from rlaas.inference.anthropic_words import FINISH_REASONS, PARAMETERS, SERVICE_TIERS, TOOL_CHOICES
 from rlaas.policies.backend import AnthropicBackend
-from rlaas.policies.hosts import host_of
+from rlaas.policies.hosts import find_host
 
 VENDOR = "Anthropic"
 VERSION = "2023-06-01"
@@ -367,7 +367,7 @@ def _read_refusal(refusal: VendorRefused, backend: AnthropicBackend, headers: Ma
         error_type=error.type,
         param=find_parameter(error.message),
         message=error.message,
-        private=(host_of(backend.base_url) or "", headers["x-api-key"]),
+        private=(find_host(backend.base_url) or "", headers["x-api-key"]),
         retry_after_s=refusal.retry_after_s,
     )
     return blame_translation(VENDOR, failed) if refusal.status == 400 else failed

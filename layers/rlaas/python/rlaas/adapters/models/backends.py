@@ -70,7 +70,7 @@ class Backends:
     def _prepare(self, backend: BackendSpec, call: ChatCall) -> ValidCall:
         """The call as the backend's vendor takes it. Raises: Misconfigured for a model that may not be asked,
         InvalidInput."""
-        if (refusal := self._allowed.refusal(backend)) is not None:
+        if (refusal := self._allowed.find_refusal(backend)) is not None:
             raise Misconfigured(refusal)
         return make_valid(call, rules_of(backend))
 

@@ -5,14 +5,14 @@ from typing import Any
 
 from rlaas.adapters.models.bedrock import runtime
 from rlaas.adapters.models.sagemaker import aws_failures, whole_seconds
-from rlaas.policies.guardrails.guardrail import Stage
-from rlaas.policies.guardrails.moderation import BedrockService, Judgement, worded
+from rlaas.policies.guardrails.guardrail import GuardrailStage
+from rlaas.policies.guardrails.moderation import BedrockService, Judgement, shorten_name
 
 
 class BedrockGuardrails:
     """Judges texts by ApplyGuardrail, in one attempt."""
 
-    def judge(self, guardrail: BedrockService, texts: Sequence[str], *, source: Stage) -> Judgement | None:
+    def judge(self, guardrail: BedrockService, texts: Sequence[str], *, source: GuardrailStage) -> Judgement | None:
         """The guardrail's judgement of `texts`; None where it does not act. Raises: BackendFailed, InvalidInput where
         Bedrock refuses the request."""
         with aws_failures("Bedrock"):
@@ -44,4 +44,4 @@ def _findings(assessments: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, s
                 for finding in findings:
                     if finding.get("action", "NONE") != "NONE":
                         name = finding.get("name") or finding.get("type") or list_name
-                        yield f"{policy.removesuffix('Policy')}/{worded(name)}", finding["action"], finding.get("match", "")
+                        yield f"{policy.removesuffix('Policy')}/{shorten_name(name)}", finding["action"], finding.get("match", "")

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
-from rlaas.policies.hosts import OPENAI, host_of
+from rlaas.policies.hosts import OPENAI, find_host
 
 MISTRAL = "api.mistral.ai"
 GROQ = "api.groq.com"
@@ -82,7 +82,7 @@ def rules_of(backend: BackendSpec) -> HistoryRules:
             continues = _continues(backend.model)
             return HistoryRules(ids, _OPENAI_NAME, takes_turns=True, ends_with_assistant=continues, calls_without_tools="told")
         case OpenAIBackend():
-            return _rules_at(host_of(backend.base_url) or "", backend.model)
+            return _rules_at(find_host(backend.base_url) or "", backend.model)
         case SageMakerBackend():
             return _ANY_SERVER
 

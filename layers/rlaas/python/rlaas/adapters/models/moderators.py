@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.chat import BackendFailed
 from rlaas.policies.allowed_models import EVERY_MODEL, AllowedModels
-from rlaas.policies.guardrails.guardrail import Stage
+from rlaas.policies.guardrails.guardrail import GuardrailStage
 from rlaas.policies.guardrails.moderation import BedrockService, Judgement, ModerationService, Service
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ class Moderators:
         self._private_addresses = private_addresses
         self._allowed = allowed
 
-    def judge(self, guardrail: Service, texts: Sequence[str], *, source: Stage, tenant_id: str) -> Judgement | None:
+    def judge(self, guardrail: Service, texts: Sequence[str], *, source: GuardrailStage, tenant_id: str) -> Judgement | None:
         """The service's judgement of `texts` by one call; None where it has no objection. Raises: BackendFailed,
         InvalidInput where the service refuses the request."""
-        if (refusal := self._allowed.refusal(guardrail)) is not None:
+        if (refusal := self._allowed.find_refusal(guardrail)) is not None:
             raise BackendFailed(refusal, nothing_done=True)
         match guardrail:
             case BedrockService():

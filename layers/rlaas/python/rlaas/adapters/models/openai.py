@@ -13,7 +13,7 @@ from rlaas.adapters.models.vendor_parts import check_openai_parts
 from rlaas.chat import ChatCall, Completion, Delta
 from rlaas.errors import RlaasError
 from rlaas.policies.backend import OpenAIBackend
-from rlaas.policies.hosts import host_of
+from rlaas.policies.hosts import find_host
 
 
 class OpenAIServers:
@@ -58,7 +58,7 @@ class OpenAIServers:
 
 
 def _read_refusal(vendor: str, refusal: VendorRefused, url: str, headers: Mapping[str, str]) -> RlaasError:
-    private = (host_of(url) or "", headers.get("authorization", "").removeprefix("Bearer "))
+    private = (find_host(url) or "", headers.get("authorization", "").removeprefix("Bearer "))
     return read_refusal(vendor, refusal.status, refusal.content, private=private, retry_after_s=refusal.retry_after_s)
 
 
@@ -72,4 +72,4 @@ def _body(vendor: str, backend: OpenAIBackend, call: ChatCall, *, stream: bool) 
 
 
 def _is_openai(backend: OpenAIBackend) -> bool:
-    return host_of(backend.base_url) == backend.OWN_HOST
+    return find_host(backend.base_url) == backend.OWN_HOST

@@ -9,7 +9,7 @@ from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.models.trace_context import hops_header
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
 from rlaas.chat import BackendFailed
-from rlaas.policies.guardrails.moderation import Judgement, ModerationService, worded
+from rlaas.policies.guardrails.moderation import Judgement, ModerationService, shorten_name
 from rlaas.wire import MAX_HOPS
 
 Score = Annotated[float, Field(ge=0, le=1)]
@@ -60,7 +60,7 @@ class ModerationServers:
             for category, score in _objections(result, guardrail.thresholds).items():
                 scores[category] = max(score, scores.get(category, 0.0))
         worst = sorted(scores, key=lambda category: -scores[category])
-        return Judgement(reasons=tuple(map(worded, worst)), score=scores[worst[0]]) if worst else None
+        return Judgement(reasons=tuple(map(shorten_name, worst)), score=scores[worst[0]]) if worst else None
 
 
 def _objections(result: _Result, thresholds: Mapping[str, float]) -> dict[str, float]:
@@ -73,7 +73,7 @@ def _objections(result: _Result, thresholds: Mapping[str, float]) -> dict[str, f
     scores = {name: score for name, score in result.category_scores.items() if score is not None}
     if thresholds:
         if unknown := thresholds.keys() - scores.keys():
-            raise BackendFailed(f"the moderation server has no score of the category {worded(min(unknown))!r}")
+            raise BackendFailed(f"the moderation server has no score of the category {shorten_name(min(unknown))!r}")
         return {name: scores[name] for name, least in thresholds.items() if scores[name] >= least}
     if not result.flagged:
         return {}

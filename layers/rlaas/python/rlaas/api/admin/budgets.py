@@ -10,9 +10,9 @@ from rlaas.api.admin.answers import answer, answer_version, to_json
 from rlaas.api.admin.call import REASON, AdminCall
 from rlaas.api.admin.operations import operation
 from rlaas.clock import Timestamp, rfc3339
-from rlaas.metering.budget_usage import usage_of_window
-from rlaas.metering.budgets import BUDGETS, Budget, Budgets, Limit, ceiling_counter
-from rlaas.metering.ceilings import Ceilings, limits_of
+from rlaas.metering.budget_usage import read_window_usage
+from rlaas.metering.budgets import BUDGETS, Budget, Budgets, Limit, name_ceiling_counter
+from rlaas.metering.ceilings import Ceilings, read_limits
 from rlaas.metering.counters import Item
 from rlaas.tenancy.registry import find_record, put_record
 from rlaas.wire import WireModel
@@ -94,14 +94,14 @@ def get_budgets_usage(call: AdminCall) -> JSONResponse:
     for requests in flight, and when the next one begins."""
     now = call.services.clock()
     item = call.services.counters.read(call.tenant_id)
-    limits = limits_of(call.services.records, call.tenant_id)
+    limits = read_limits(call.services.records, call.tenant_id)
     content: dict[str, JsonValue] = {
         "data": [_build_usage(budget, budget.counter, item, now) for budget in limits.budgets],
-        "ceilings": [_build_usage(limit, ceiling_counter(limit), item, now) for limit in limits.spending],
+        "ceilings": [_build_usage(limit, name_ceiling_counter(limit), item, now) for limit in limits.spending],
     }
     return JSONResponse(content)
 
 
 def _build_usage(limit: Limit, counter: str, item: Item, now: datetime) -> dict[str, JsonValue]:
-    usage = usage_of_window(limit, counter, item, now=now)
+    usage = read_window_usage(limit, counter, item, now=now)
     return {**to_json(limit), "spent": usage.spent, "set_aside": usage.set_aside, "resets_at": rfc3339(usage.resets_at)}

@@ -12,11 +12,11 @@ from rlaas.api.admin.services import Services
 from rlaas.api.http import Caller, GatewayEvent, header, parse
 from rlaas.errors import InvalidInput
 from rlaas.learning.adapter_upkeep import ensure_loaded
-from rlaas.metering.ceilings import Ceilings, stored_ceilings
+from rlaas.metering.ceilings import Ceilings, find_ceilings
 from rlaas.policies.bundle import Policy
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import TenantPrivacy
-from rlaas.privacy.texts import scrubbed
+from rlaas.privacy.texts import scrub_models
 from rlaas.tenancy.create_key import Maker
 from rlaas.tenancy.keys import Scope, require_scope
 from rlaas.tenancy.registry import PRIVACY, Change, find_record
@@ -60,12 +60,12 @@ class Call:
     def body(self, model: type[Model]) -> Model:
         """The request's body. Personal data that patterns find in reasons, descriptions and other fields that are only
         stored is masked. Raises: InvalidInput naming the field."""
-        [clean] = scrubbed([parse(model, self.event)], self._build_scrubber(), exempt=_IN_FORCE)
+        [clean] = scrub_models([parse(model, self.event)], self._build_scrubber(), exempt=_IN_FORCE)
         return clean
 
     def ceilings(self) -> Ceilings:
         """What the platform lets the caller's tenant have."""
-        return stored_ceilings(self.services.records, self.tenant_id).record
+        return find_ceilings(self.services.records, self.tenant_id).record
 
     def load(self, policy: Policy, param: str) -> None:
         """Make sure that the adapters of `policy` are loaded. Raises: as `ensure_loaded`, naming `param`."""

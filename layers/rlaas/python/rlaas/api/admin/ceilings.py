@@ -7,7 +7,7 @@ from pydantic import Field
 from rlaas.api.admin.answers import answer, answer_version
 from rlaas.api.admin.call import REASON, PlatformCall
 from rlaas.api.admin.operations import operation
-from rlaas.metering.ceilings import CEILINGS, Ceilings, stored_ceilings
+from rlaas.metering.ceilings import CEILINGS, Ceilings, find_ceilings
 from rlaas.tenancy.create_tenant import find_tenant
 from rlaas.tenancy.registry import put_record
 
@@ -37,7 +37,7 @@ class PutCeilingsAnswer(CeilingsAnswer):
 def get_ceilings(call: PlatformCall, tenant_id: str) -> JSONResponse:
     """The most that the tenant may have, and the version to change it at. Needs the scope `platform`."""
     find_tenant(call.services.records, tenant_id)
-    stored = stored_ceilings(call.services.records, tenant_id)
+    stored = find_ceilings(call.services.records, tenant_id)
     return answer(200, stored.record, version=stored.version)
 
 

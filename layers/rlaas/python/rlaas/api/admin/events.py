@@ -16,9 +16,9 @@ from rlaas.errors import InvalidInput
 from rlaas.evaluation.reward_report import RewardReport, report_rewards
 from rlaas.skills.put_skill import find_skill
 from rlaas.telemetry.events import EventType, RewardComputed
-from rlaas.telemetry.pending import iterate_pending, orphaned_at
+from rlaas.telemetry.pending import find_orphan_time, iterate_pending
 from rlaas.telemetry.store import StoredEvent
-from rlaas.tenancy.registry import from_cursor, to_cursor
+from rlaas.tenancy.registry import decode_cursor, encode_cursor
 from rlaas.wire import WireModel
 
 router = APIRouter(prefix="/v1/admin/skills/{skill}")
@@ -64,7 +64,7 @@ def list_pending(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | 
     since, last_id = _read_position(cursor)
     pending = iterate_pending(here.events, call.tenant_id, skill, since=since)
     events, more = _take_events(pending, since, last_id, limit)
-    return answer_page((_build_pending(event, orphaned_at(event, metrics), here.clock()) for event in events), more)
+    return answer_page((_build_pending(event, find_orphan_time(event, metrics), here.clock()) for event in events), more)
 
 
 @router.get("/rewards", **operation(ok=RewardPage))
@@ -73,7 +73,7 @@ def list_rewards(call: AdminCall, skill: str, date: date, limit: Limit = 100, cu
     counts."""
     find_skill(call.services.records, call.tenant_id, skill)
     since, last_id = _read_position(cursor)
-    rewards = call.services.events.by_day(call.tenant_id, skill, "reward", date, since=since)
+    rewards = call.services.events.iterate_day(call.tenant_id, skill, "reward", date, since=since)
     events, more = _take_events(rewards, since, last_id, limit)
     return answer_page((event.event().model_dump(mode="json", exclude_none=True) for event in events), more)
 
@@ -92,7 +92,7 @@ def _take_events(events: Iterator[StoredEvent], since: datetime | None, last_id:
     """The next `limit` of `events`, which come by time, after the cursor's; and the cursor that continues."""
     after = (event for event in events if since is None or (event.received_at, event.event_id) > (since, last_id))
     page = list(islice(after, limit))
-    return page, to_cursor(f"{rfc3339(page[-1].received_at)} {page[-1].event_id}") if len(page) == limit else None
+    return page, encode_cursor(f"{rfc3339(page[-1].received_at)} {page[-1].event_id}") if len(page) == limit else None
 
 
 def _build_pending(event: StoredEvent, window_end: datetime, now: datetime) -> dict[str, JsonValue]:
@@ -111,7 +111,7 @@ def _read_position(cursor: str | None) -> tuple[datetime | None, str]:
     """The time and the id of the event that a page ended with."""
     if cursor is None:
         return None, ""
-    position = from_cursor(cursor, pattern=r"20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d\.\d{6}Z [A-Za-z0-9_-]+")
+    position = decode_cursor(cursor, pattern=r"20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d\.\d{6}Z [A-Za-z0-9_-]+")
     moment, _, event_id = position.partition(" ")
     try:
         return datetime.fromisoformat(moment), event_id

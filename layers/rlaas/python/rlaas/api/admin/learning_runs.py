@@ -7,10 +7,10 @@ from pydantic import Field
 from rlaas.api.admin.answers import ListPage, answer, answer_list
 from rlaas.api.admin.call import REASON, AdminCall, Limit
 from rlaas.api.admin.operations import operation
-from rlaas.ids import PolicyId, derived_id, new_id
+from rlaas.ids import PolicyId, derive_id, new_id
 from rlaas.learning.runs import LearningRun, LearningSettings
 from rlaas.learning.start_run import admit_run, start_run
-from rlaas.runtime.state_machines import settings_of
+from rlaas.runtime.state_machines import merge_settings
 from rlaas.tenancy.registry import run_key
 from rlaas.wire import Json, WireModel
 
@@ -46,8 +46,8 @@ def start_learning_run(call: AdminCall, skill: str) -> JSONResponse:
         here.records,
         tenant_id=call.tenant_id,
         skill=skill,
-        run_id=derived_id("run", name) if name else new_id("run"),
-        settings=settings_of(LearningSettings, here.learning_settings, request.settings),
+        run_id=derive_id("run", name) if name else new_id("run"),
+        settings=merge_settings(LearningSettings, here.learning_settings, request.settings),
         actor=call.actor,
         reason=request.reason,
         clock=here.clock,

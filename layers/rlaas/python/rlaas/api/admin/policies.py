@@ -10,10 +10,10 @@ from rlaas.api.admin.operations import operation
 from rlaas.ids import PolicyId
 from rlaas.policies.archive import archive_policy as archive
 from rlaas.policies.archive import is_archived
-from rlaas.policies.bundle import Policy, PolicyArchive, differences
-from rlaas.policies.policy_store import find_policy, policies_key
+from rlaas.policies.bundle import Policy, PolicyArchive, list_differences
+from rlaas.policies.policy_store import find_policy, policy_prefix
 from rlaas.policies.register import PolicyTerms, StageModels, register_policy
-from rlaas.routing.change_route import routed_policies
+from rlaas.routing.change_route import list_routed_policies
 from rlaas.skills.put_skill import find_skill
 from rlaas.wire import Json, WireModel
 
@@ -83,7 +83,7 @@ def create_policy(call: AdminCall, skill: str) -> JSONResponse:
 
 @router.get("", **operation(ok=PolicyPage))
 def list_policies(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
-    return answer_list(call, Policy, policies_key(skill), limit, cursor)
+    return answer_list(call, Policy, policy_prefix(skill), limit, cursor)
 
 
 @router.get("/{policy_id}", **operation(ok=PolicyAnswer))
@@ -99,7 +99,7 @@ def diff_policies(call: AdminCall, skill: str, policy_id: str, against: str) -> 
     records = call.services.records
     after = find_policy(records, call.tenant_id, skill, policy_id)
     before = find_policy(records, call.tenant_id, skill, against, param="against")
-    changes = [{"path": change.path, "from": change.before, "to": change.after} for change in differences(before, after)]
+    changes = [{"path": change.path, "from": change.before, "to": change.after} for change in list_differences(before, after)]
     return JSONResponse({"policy_id": policy_id, "against": against, "changes": changes})
 
 
@@ -114,7 +114,7 @@ def archive_policy(call: AdminCall, skill: str, policy_id: str) -> JSONResponse:
         skill,
         policy_id,
         archived=request.archived,
-        routed=lambda: routed_policies(records, call.tenant_id, skill),
+        routed=lambda: list_routed_policies(records, call.tenant_id, skill),
         change=call.change(request.reason),
     )
     return answer_put(result)

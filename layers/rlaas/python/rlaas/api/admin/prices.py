@@ -9,7 +9,7 @@ from pydantic import Field
 from rlaas.api.admin.answers import answer, answer_put
 from rlaas.api.admin.call import REASON, AdminCall
 from rlaas.api.admin.operations import operation
-from rlaas.metering.prices import ModelName, Price, PriceTable, current_prices, prices_at
+from rlaas.metering.prices import ModelName, Price, PriceTable, find_current_prices, read_prices
 from rlaas.metering.prices import put_prices as put
 from rlaas.wire import WireModel
 
@@ -34,7 +34,7 @@ class PutPricesAnswer(PriceTable):
 def get_prices(call: AdminCall, version: Annotated[int | None, Query(ge=1)] = None) -> JSONResponse:
     """The newest prices, or those of a version: an output's `price_version` says which version it was priced by."""
     records = call.services.records
-    return answer(200, current_prices(records, call.tenant_id) if version is None else prices_at(records, call.tenant_id, version))
+    return answer(200, find_current_prices(records, call.tenant_id) if version is None else read_prices(records, call.tenant_id, version))
 
 
 @router.put("", **operation(PricesRequest, ok=PutPricesAnswer))

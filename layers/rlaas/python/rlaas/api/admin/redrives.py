@@ -9,7 +9,7 @@ from pydantic import Field
 from rlaas.api.admin.answers import answer
 from rlaas.api.admin.call import REASON, PlatformCall
 from rlaas.api.admin.operations import operation
-from rlaas.tenancy.redrive import Place, RedrivePage, play_page
+from rlaas.tenancy.redrive import FailedWorkKind, RedrivePage, play_page
 from rlaas.wire import WireModel
 
 router = APIRouter(prefix="/v1/admin/redrives")
@@ -27,7 +27,7 @@ class RedriveRequest(WireModel):
 class RedriveDryRun(WireModel):
     """How much is kept where, counted up to 10,000."""
 
-    waiting: dict[Place, int]
+    waiting: dict[FailedWorkKind, int]
 
 
 @router.post("", **operation(RedriveRequest, ok=(RedrivePage, RedriveDryRun)))
@@ -36,6 +36,6 @@ def redrive(call: PlatformCall) -> JSONResponse:
     audit."""
     request, here = call.body(RedriveRequest), call.services
     if request.dryrun:
-        return answer(200, RedriveDryRun(waiting=here.redriver.waiting()))
+        return answer(200, RedriveDryRun(waiting=here.redriver.count_waiting()))
     change = call.change(request.reason)
     return answer(200, play_page(here.redriver, here.records, call.tenant_id, cursor=request.cursor, change=change))

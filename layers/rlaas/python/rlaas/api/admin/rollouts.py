@@ -7,13 +7,13 @@ from pydantic import Field
 from rlaas.api.admin.answers import ListPage, answer, answer_list
 from rlaas.api.admin.call import REASON, AdminCall, Call, Limit
 from rlaas.api.admin.operations import operation
-from rlaas.ids import PolicyId, derived_id, new_id
+from rlaas.ids import PolicyId, derive_id, new_id
 from rlaas.rollout.conduct import Conductor
 from rlaas.rollout.start import start_rollout as start
 from rlaas.rollout.steps import Rollout, RolloutSettings
 from rlaas.rollout.trial import TrialState
 from rlaas.rollout.trial_evidence import TrialEvidence
-from rlaas.runtime.state_machines import settings_of
+from rlaas.runtime.state_machines import merge_settings
 from rlaas.tenancy.registry import rollout_key
 from rlaas.wire import Json, WireModel
 
@@ -40,9 +40,9 @@ def start_rollout(call: AdminCall, skill: str) -> JSONResponse:
     candidate = here.records.get_policy(call.tenant_id, request.policy_id)
     name = call.request_name("rollout", skill)
     rollout = start(
-        _build_conductor(call, skill, derived_id("rol", name) if name else new_id("rol")),
+        _build_conductor(call, skill, derive_id("rol", name) if name else new_id("rol")),
         candidate=candidate,
-        settings=settings_of(RolloutSettings, here.rollout_settings, request.settings),
+        settings=merge_settings(RolloutSettings, here.rollout_settings, request.settings),
         actor=call.actor,
         reason=request.reason,
         dryrun=request.dryrun,
@@ -65,7 +65,7 @@ def get_rollout(call: AdminCall, skill: str, rollout_id: str) -> JSONResponse:
 @router.get("/{rollout_id}/evidence", **operation(ok=TrialEvidence))
 def get_evidence(call: AdminCall, skill: str, rollout_id: str) -> JSONResponse:
     """What the rollout's trial has seen so far: both arms, harm by kind, and the evidence over time."""
-    rollout = _build_conductor(call, skill, rollout_id).rollout()
+    rollout = _build_conductor(call, skill, rollout_id).read_rollout()
     state = call.services.trials.load(call.tenant_id, skill, rollout_id) or TrialState.begin(rollout)
     return answer(200, TrialEvidence.of(rollout, state))
 

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, JsonValue
 from rlaas.api.admin.call import AdminCall, FirstDay, LastDay, check_days
 from rlaas.api.admin.operations import operation
 from rlaas.errors import InvalidInput
-from rlaas.metering.prices import usd
+from rlaas.metering.prices import to_usd
 from rlaas.telemetry.usage import Group, Tally, group_tallies
 from rlaas.wire import WireModel
 
@@ -52,7 +52,7 @@ def get_usage(call: AdminCall, first: FirstDay, last: LastDay, group_by: str = "
     policy and key, separated by commas."""
     groups = _parse_groups(group_by)
     check_days(first, last)
-    sums = group_tallies(call.services.usage.between(call.tenant_id, first, last), groups)
+    sums = group_tallies(call.services.usage.iterate_between(call.tenant_id, first, last), groups)
     return JSONResponse({"data": [_build_sum(names, tally) for names, tally in sums]})
 
 
@@ -65,4 +65,4 @@ def _parse_groups(text: str) -> list[Group]:
 
 def _build_sum(names: Mapping[Group, str | None], tally: Tally) -> dict[str, JsonValue]:
     counts = {name: value for name, value in asdict(tally).items() if name != "cost_nano_usd"}
-    return {**{str(group): name for group, name in names.items()}, **counts, "cost_usd": usd(tally.cost_nano_usd)}
+    return {**{str(group): name for group, name in names.items()}, **counts, "cost_usd": to_usd(tally.cost_nano_usd)}

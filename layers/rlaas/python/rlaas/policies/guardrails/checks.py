@@ -10,7 +10,7 @@ from functools import partial
 
 from rlaas.chat import Document, Message, ToolCall
 from rlaas.policies.guardrails.groundedness import SCORERS, GroundednessScorer
-from rlaas.policies.guardrails.guardrail import MAX_CHARACTERS, Action, AnswerTexts, Find, Guardrail, RequestTexts, Stage
+from rlaas.policies.guardrails.guardrail import MAX_CHARACTERS, Action, AnswerTexts, Find, Guardrail, GuardrailStage, RequestTexts
 from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.policies.guardrails.moderation import Judgement, Moderator, Service
 from rlaas.policies.guardrails.size import SizeLimit
@@ -24,7 +24,7 @@ class GuardrailAction:
 
     guardrail: str
     kind: str
-    stage: Stage
+    stage: GuardrailStage
     action: Action
     reason: str
     score: float | None = None
@@ -170,7 +170,7 @@ def needs_whole_output(config: Guardrails) -> bool:
 
 
 def _apply(
-    guardrail: Guardrail, stage: Stage, look: Callable[[], Find | None], texts: list[str], planned_action: Action
+    guardrail: Guardrail, stage: GuardrailStage, look: Callable[[], Find | None], texts: list[str], planned_action: Action
 ) -> tuple[list[str], GuardrailAction | None]:
     """The texts after the guardrail, and what it did. A guardrail that raises any error has failed."""
     action = GuardrailAction(guardrail.label, guardrail.kind, stage, planned_action, "")
@@ -190,7 +190,7 @@ def _apply(
         return texts, replace(action, action=instead, reason=f"failed: {type(error).__name__}"[:128], failed=True)
 
 
-def _judge(moderator: Moderator | None, stage: Stage, tenant_id: str, service: Service, texts: Sequence[str]) -> Judgement | None:
+def _judge(moderator: Moderator | None, stage: GuardrailStage, tenant_id: str, service: Service, texts: Sequence[str]) -> Judgement | None:
     if moderator is None:
         raise ValueError("there is no moderator to ask services with")
     return moderator.judge(service, texts, source=stage, tenant_id=tenant_id)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rlaas.policies.guardrails.moderation import Judgement, Service
 
 Action = Literal["block", "redact", "regenerate", "flag"]
-Stage = Literal["input", "output"]
+GuardrailStage = Literal["input", "output"]
 GuardrailName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$", max_length=40)]
 Term = Annotated[str, Field(min_length=1, max_length=200)]
 Score = Annotated[float, Field(ge=0, le=1)]

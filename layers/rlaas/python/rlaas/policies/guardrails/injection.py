@@ -19,9 +19,9 @@ class Injection(RequestGuardrail):
 
     def look_at(self, request: RequestTexts) -> Find | None:
         """The strongest signals in the text that looks most like an attack."""
-        from rlaas.policies.guardrails.injection_signals import suspicion
+        from rlaas.policies.guardrails.injection_signals import rate_suspicion
 
-        worst = max(map(suspicion, request.untrusted), key=lambda each: each.score, default=None)
+        worst = max(map(rate_suspicion, request.untrusted), key=lambda each: each.score, default=None)
         if worst is None or worst.score < self.threshold or not worst.signals:
             return None
         return Find(", ".join(worst.signals[:4]), score=worst.score)

@@ -28,7 +28,7 @@ class Suspicion:
     signals: tuple[str, ...]
 
 
-def suspicion(text: str) -> Suspicion:
+def rate_suspicion(text: str) -> Suspicion:
     """How much `text` looks like an attack. Raises: ValueError when it is longer than `MAX_CHARACTERS`."""
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"texts of more than {MAX_CHARACTERS} characters are not checked")

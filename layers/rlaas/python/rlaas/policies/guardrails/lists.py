@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from rlaas.policies.guardrails.guardrail import AnswerGuardrail, AnswerTexts, Find, RequestGuardrail, RequestTexts, Term
-from rlaas.privacy.settings import Work, compile_pattern
+from rlaas.privacy.settings import SearchBudget, compile_pattern
 from rlaas.wire import WireModel
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class _Terms(WireModel):
         from rlaas.policies.guardrails.terms import Hit, build_term_tree
 
         hits = list(build_term_tree(self.terms).find_hits(text)) if self.terms else []
-        work = Work()
+        work = SearchBudget()
         for position, pattern in enumerate(self.patterns, start=len(self.terms)):
             hits += [Hit(position, start, end) for start, end in work.find_all(_compile(pattern), text)]
         return hits
@@ -101,9 +101,9 @@ def _compile(pattern: str) -> "re2._Regexp":
 def _find_listed(term_list: _Terms, excuses: tuple[str, ...], texts: Sequence[str]) -> Find | None:
     from rlaas.policies.guardrails.redaction import put_labels
     from rlaas.privacy.patterns import Span
-    from rlaas.privacy.reading import read
+    from rlaas.privacy.reading import read_text
 
-    readings = [*map(read, texts)]
+    readings = [*map(read_text, texts)]
     hits = [_drop_excused(term_list.find_hits(reading.text), excuses, reading.text) for reading in readings]
     entries = sorted({hit.term for hits_in_text in hits for hit in hits_in_text})
     if not entries:

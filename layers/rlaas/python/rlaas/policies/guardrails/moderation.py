@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Prot
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from rlaas.policies.guardrails.guardrail import AnswerGuardrail, AnswerTexts, Find, Judge, RequestGuardrail, RequestTexts, Score, Stage
+from rlaas.policies.guardrails.guardrail import (
+    AnswerGuardrail,
+    AnswerTexts,
+    Find,
+    GuardrailStage,
+    Judge,
+    RequestGuardrail,
+    RequestTexts,
+    Score,
+)
 from rlaas.policies.hosts import OPENAI, BaseUrl, SecretName
 from rlaas.wire import WireModel
 
@@ -60,7 +69,7 @@ class Judgement(NamedTuple):
 class Moderator(Protocol):
     """Asks the services that guardrails name."""
 
-    def judge(self, guardrail: Service, texts: Sequence[str], *, source: Stage, tenant_id: str) -> Judgement | None:
+    def judge(self, guardrail: Service, texts: Sequence[str], *, source: GuardrailStage, tenant_id: str) -> Judgement | None:
         """Why the service objects to `texts`, in one judgement of all; None when it does not object. Raises: RlaasError
         when it does not answer."""
         ...
@@ -122,9 +131,9 @@ def _ask_service(service: Service, judge: Judge, judged_texts: Sequence[str], te
 
     def without() -> list[str]:
         from rlaas.policies.guardrails.redaction import put_labels
-        from rlaas.privacy.reading import read
+        from rlaas.privacy.reading import read_text
 
-        readings = [*map(read, texts)]
+        readings = [*map(read_text, texts)]
         return put_labels(readings, [_find_occurrences(reading.text, judgement.found) for reading in readings])
 
     return Find(", ".join(judgement.reasons[:4]), score=judgement.score, without=without, must_block=judgement.must_block)
@@ -138,7 +147,7 @@ def _find_occurrences(text: str, stretches: Sequence[tuple[str, str]]) -> "Itera
             yield Span(match.start(), match.end(), label)
 
 
-def worded(name: str) -> str:
+def shorten_name(name: str) -> str:
     """A name from a service or its operators as one short word (at most 40 characters) that is safe in events and
     logs."""
     return re.sub(r"[^A-Za-z0-9/_-]+", "_", name)[:40]

@@ -54,15 +54,15 @@ class PersonalDataLeak(AnswerGuardrail):
 
     def look_at(self, answer: AnswerTexts) -> Find | None:
         """How often each kind occurs in the answer but not in the request or its documents."""
-        from rlaas.privacy.reading import read
-        from rlaas.privacy.scrub import canonical
+        from rlaas.privacy.reading import read_text
+        from rlaas.privacy.scrub import canonicalize
 
         scrubber = _build_scrubber(self.entities, self.allow)
-        if not any(scrubber.find_by_patterns(read(text).text) for text in answer.texts):
+        if not any(scrubber.find_by_patterns(read_text(text).text) for text in answer.texts):
             return None
         request_data = frozenset(
-            (span.entity, canonical(text[span.start : span.end], span.entity))
-            for text in (read(text).text for text in (*answer.request, *answer.documents))
+            (span.entity, canonicalize(text[span.start : span.end], span.entity))
+            for text in (read_text(text).text for text in (*answer.request, *answer.documents))
             for span in scrubber.find_by_patterns(text)
         )
         return _find_personal_data(scrubber, answer.texts, request_data)
@@ -77,9 +77,9 @@ def _build_scrubber(entities: tuple[PatternEntity, ...], allow: tuple[str, ...])
 
 
 def _find_personal_data(scrubber: "Scrubber", texts: Sequence[str], request_data: frozenset[tuple[str, str]] = frozenset()) -> Find | None:
-    from rlaas.privacy.reading import read
+    from rlaas.privacy.reading import read_text
 
-    readings = [*map(read, texts)]
+    readings = [*map(read_text, texts)]
     spans = [_find_leaks(reading.text, scrubber.find_by_patterns(reading.text), request_data) for reading in readings]
     kinds = Counter(span.entity for leaks in spans for span in leaks)
     if not kinds:
@@ -94,10 +94,10 @@ def _find_leaks(text: str, spans: "list[Span]", request_data: frozenset[tuple[st
     """The spans that are not within data of the request (entity and canonical text)."""
     if not request_data or not spans:
         return spans
-    from rlaas.privacy.scrub import canonical
+    from rlaas.privacy.scrub import canonicalize
 
     mask = bytearray(len(text))
     for span in spans:
-        if (span.entity, canonical(text[span.start : span.end], span.entity)) in request_data:
+        if (span.entity, canonicalize(text[span.start : span.end], span.entity)) in request_data:
             mask[span.start : span.end] = b"\x01" * (span.end - span.start)
     return [span for span in spans if mask.find(0, span.start, span.end) >= 0]

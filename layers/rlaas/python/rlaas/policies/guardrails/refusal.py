@@ -39,7 +39,7 @@ class Refusal(AnswerGuardrail):
 
     def look_at(self, answer: AnswerTexts) -> Find | None:
         """The score of an answer that is a refusal."""
-        score = 1.0 if answer.refusal else refusal_score(answer.texts[0])
+        score = 1.0 if answer.refusal else rate_refusal(answer.texts[0])
         return Find("declines to answer", score=score) if score >= REFUSED else None
 
 
@@ -72,7 +72,7 @@ def _load_rules() -> _Rules:
     )
 
 
-def refusal_score(text: str) -> float:
+def rate_refusal(text: str) -> float:
     """How much `text` looks like a refusal, from 0 to 1; it is one from `REFUSED` on."""
     from rlaas.policies.guardrails.terms import split_words
 

@@ -8,7 +8,7 @@ from rlaas.policies.guardrails.guardrail import Find, RequestGuardrail, RequestT
 
 
 class SizeLimit(RequestGuardrail):
-    """Acts when a request is longer than one of the limits. Tokens are estimated as for budgets (`estimated_tokens`):
+    """Acts when a request is longer than one of the limits. Tokens are estimated as for budgets (`estimate_tokens`):
     about the most that any tokenizer makes of the text. English text has about two thirds as many."""
 
     kind: Literal["size"] = "size"
@@ -25,11 +25,11 @@ class SizeLimit(RequestGuardrail):
 
     def look_at(self, request: RequestTexts) -> Find | None:
         """The first limit that the request exceeds."""
-        from rlaas.metering.budgets import estimated_tokens
+        from rlaas.metering.budgets import estimate_tokens
 
         if self.max_characters is not None and (characters := sum(map(len, request.texts))) > self.max_characters:
             return Find(f"{characters} characters, at most {self.max_characters}")
-        if self.max_tokens is not None and (tokens := estimated_tokens(request.texts)) > self.max_tokens:
+        if self.max_tokens is not None and (tokens := estimate_tokens(request.texts)) > self.max_tokens:
             return Find(f"about {tokens} tokens, at most {self.max_tokens}")
         if self.max_messages is not None and request.messages > self.max_messages:
             return Find(f"{request.messages} messages, at most {self.max_messages}")

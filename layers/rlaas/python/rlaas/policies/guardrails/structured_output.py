@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import JsonValue, field_validator
 
-from rlaas.ids import canonical_json
+from rlaas.ids import encode_canonical_json
 from rlaas.policies.guardrails.guardrail import MAX_CHARACTERS, AnswerGuardrail, AnswerTexts, Find
 from rlaas.policies.json_schema import MAX_LOOKS, compile_schema, count_looks, count_values
 from rlaas.wire import Json
@@ -35,7 +35,7 @@ class StructuredOutput(AnswerGuardrail):
     @field_validator("json_schema")
     @classmethod
     def _is_a_schema(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        compile_schema(canonical_json(value))
+        compile_schema(encode_canonical_json(value))
         return value
 
     def look_at(self, answer: AnswerTexts) -> Find | None:
@@ -43,7 +43,7 @@ class StructuredOutput(AnswerGuardrail):
         text = answer.texts[0]
         if answer.calls_tools and not text:
             return None
-        schema = canonical_json(self.json_schema)
+        schema = encode_canonical_json(self.json_schema)
         validator = compile_schema(schema)
         if count_values(text) * count_looks(schema) > MAX_LOOKS:
             return Find("too large to be checked with the schema")
