@@ -17,11 +17,11 @@ from rlaas.ids import find_adapter_owner, make_adapter_name
 from rlaas.metering.ceilings import check_ceiling
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import Policy
-from rlaas.policies.policy_store import Policies, policy_prefix
+from rlaas.policies.policy_store import PolicyRecords, policy_prefix
 from rlaas.routing.route import Route
 from rlaas.routing.route_store import ROUTE_PREFIX
 from rlaas.skills.skill import Skill
-from rlaas.tenancy.registry import SKILL_PREFIX, Registry, list_all
+from rlaas.tenancy.registry import SKILL_PREFIX, list_all
 
 SETTLED = timedelta(days=1)
 """An adapter younger than this stays loaded: its run asks it for some hours at most."""
@@ -68,10 +68,6 @@ class Adapters(Protocol):
     def base_is_awake(self) -> bool:
         """Whether a copy of the base model runs, into which an adapter can be loaded."""
         ...
-
-
-class Records(Registry, Policies, Protocol):
-    """The registry with its policies; routes are read as its records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +126,7 @@ def ensure_loaded(policy: Policy, adapters: Adapters, *, endpoint: str, param: s
 
 
 def maintain_adapters(
-    records: Records, adapters: Adapters, *, endpoint: str, now: datetime, dry_run: bool, time_is_left: Callable[[], bool]
+    records: PolicyRecords, adapters: Adapters, *, endpoint: str, now: datetime, dry_run: bool, time_is_left: Callable[[], bool]
 ) -> Upkeep:
     """Unload what nothing names any more and load what a route names and is missing, tenant by tenant of those that
     have adapters loaded.
@@ -196,7 +192,7 @@ def _list_components(policy: Policy, endpoint: str) -> Iterator[tuple[str, str |
             yield backend.component, own.artifact_uri if own is not None else None
 
 
-def _list_routed(records: Records, tenant_id: str, endpoint: str) -> Iterator[tuple[str, str | None]]:
+def _list_routed(records: PolicyRecords, tenant_id: str, endpoint: str) -> Iterator[tuple[str, str | None]]:
     """The adapters that the tenant's routes name, or would name again after a rollback."""
     for route in list_all(records, Route, tenant_id, ROUTE_PREFIX):
         targets = [route.target, *([route.last_good] if route.last_good is not None else [])]
@@ -209,7 +205,7 @@ class _Waiting:
     """The tenant's adapters that no route names yet: the newest one of each skill. It reads the registry when it is
     first needed."""
 
-    def __init__(self, records: Records, tenant_id: str, endpoint: str) -> None:
+    def __init__(self, records: PolicyRecords, tenant_id: str, endpoint: str) -> None:
         self._records, self._tenant_id, self._endpoint = records, tenant_id, endpoint
         self._skills: list[str] | None = None
         self._newest: dict[str, frozenset[str]] = {}

@@ -23,9 +23,8 @@ from rlaas.learning.selection import build_unload_statement
 from rlaas.learning.training import TrainingSettings
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import AdapterRef, Policy
-from rlaas.policies.policy_store import Policies
-from rlaas.routing.route_store import Routes
-from rlaas.tenancy.registry import Change, Registry, dataset_key, run_key
+from rlaas.routing.route_store import RouteRecords
+from rlaas.tenancy.registry import Change, dataset_key, run_key
 from rlaas.wire import Json, WireModel
 
 _ATTEMPTS = 5
@@ -94,10 +93,6 @@ class Artifacts(Protocol):
         ...
 
 
-class Records(Registry, Routes, Policies, Protocol):
-    """The registry with its routes and policies."""
-
-
 @dataclass(frozen=True, slots=True)
 class RunSite:
     """Where a stage's runs happen: its name, its lake's bucket, its artifacts bucket with the base model under
@@ -110,7 +105,7 @@ class RunSite:
     base_model: str
 
 
-def fail_run(records: Records, run: LearningRun, error: str, *, clock: Clock) -> LearningRun:
+def fail_run(records: RouteRecords, run: LearningRun, error: str, *, clock: Clock) -> LearningRun:
     """Record why a run failed. A run that has ended stays as it is. Raises: NotFound."""
     return _close(records, run, "failed", error, report_uri=None, clock=clock)
 
@@ -119,7 +114,7 @@ def fail_run(records: Records, run: LearningRun, error: str, *, clock: Clock) ->
 class RunConductor:
     """The states of one learning run, each safe to repeat."""
 
-    records: Records
+    records: RouteRecords
     artifacts: Artifacts
     clock: Clock
     place: RunSite
@@ -231,7 +226,7 @@ class RunConductor:
 
 
 def _close(
-    records: Records,
+    records: RouteRecords,
     run: LearningRun,
     status: Literal["registered", "rejected", "failed"],
     reason: str,
@@ -250,7 +245,7 @@ def _close(
 
 
 def _amend(
-    records: Records,
+    records: RouteRecords,
     run: LearningRun,
     transition: Callable[[LearningRun], LearningRun],
     *,

@@ -7,11 +7,12 @@ from pydantic import JsonValue
 from rlaas.clock import Clock
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, QuotaExceeded
 from rlaas.learning.adapter_upkeep import ADAPTERS_OF_A_RUN, Adapters, check_adapters
-from rlaas.learning.runs import LearningRun, LearningSettings, Records, fail_run
+from rlaas.learning.runs import LearningRun, LearningSettings, fail_run
 from rlaas.metering.ceilings import Ceilings
 from rlaas.metering.counters import Counters
 from rlaas.metering.ledger import count_today
 from rlaas.policies.backend import SageMakerBackend
+from rlaas.routing.route_store import RouteRecords
 from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import Change, run_key, skill_key
 
@@ -44,7 +45,7 @@ def check_settings(settings: LearningSettings) -> None:
 
 
 def start_run(
-    records: Records,
+    records: RouteRecords,
     *,
     tenant_id: str,
     skill: str,
@@ -93,7 +94,7 @@ def admit_run(adapters: Adapters, counters: Counters, tenant_id: str, ceilings: 
 
 
 def request_run(
-    records: Records,
+    records: RouteRecords,
     *,
     tenant_id: str,
     skill: str,

@@ -1,20 +1,15 @@
 """Archived policies, which stay readable but cannot be routed to."""
 
 from collections.abc import Callable, Collection
-from typing import Protocol
 
 from rlaas.errors import Conflict, NotFound
 from rlaas.policies.bundle import PolicyArchive
-from rlaas.policies.policy_store import Policies, archive_key, find_policy
+from rlaas.policies.policy_store import PolicyRecords, archive_key, find_policy
 from rlaas.tenancy.registry import Change, PutResult, Registry
 
 
-class Records(Registry, Policies, Protocol):
-    """The registry with its policies."""
-
-
 def archive_policy(
-    records: Records,
+    records: PolicyRecords,
     tenant_id: str,
     skill: str,
     policy_id: str,

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from rlaas.errors import NotFound
 from rlaas.policies.bundle import Policy
-from rlaas.tenancy.registry import Change
+from rlaas.tenancy.registry import Change, Registry
 
 POLICY_PREFIX = "POLICY#"
 """The beginning of the sort keys of policies."""
@@ -35,6 +35,10 @@ class Policies(Protocol):
     def get_policy(self, tenant_id: str, policy_id: str) -> Policy:
         """The policy, which never changes, so that callers may cache it for ever. Raises: NotFound."""
         ...
+
+
+class PolicyRecords(Registry, Policies, Protocol):
+    """The registry with its policies."""
 
 
 def find_policy(policies: Policies, tenant_id: str, skill: str, policy_id: str, *, param: str = "policy_id") -> Policy:

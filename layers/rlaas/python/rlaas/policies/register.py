@@ -2,7 +2,6 @@
 policy."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from pydantic import Field
 
@@ -13,15 +12,11 @@ from rlaas.policies.allowed_models import AllowedModels, check_models
 from rlaas.policies.backend import BackendSpec, SageMakerBackend
 from rlaas.policies.bundle import AdapterRef, Policy, PolicyBundle, Sampling, SecretHosts, check_components, check_secrets
 from rlaas.policies.guardrails.guardrail_list import Guardrails
-from rlaas.policies.policy_store import Policies, policy_prefix
+from rlaas.policies.policy_store import PolicyRecords, policy_prefix
 from rlaas.policies.prompt_graph import AnyPrompt, to_graph
 from rlaas.policies.render_prompt import check_prompt
-from rlaas.tenancy.registry import Change, PutResult, Registry, list_all
+from rlaas.tenancy.registry import Change, PutResult, list_all
 from rlaas.wire import WireModel
-
-
-class Records(Registry, Policies, Protocol):
-    """The registry with its policies."""
 
 
 class PolicyTerms(WireModel):
@@ -49,7 +44,7 @@ class StageModels:
 
 
 def register_policy(
-    records: Records, tenant_id: str, skill: str, terms: PolicyTerms, *, stage: StageModels, change: Change
+    records: PolicyRecords, tenant_id: str, skill: str, terms: PolicyTerms, *, stage: StageModels, change: Change
 ) -> PutResult[Policy]:
     """Register a policy of `skill`, or find the one that has the same bundle.
 

@@ -14,10 +14,11 @@ from rlaas.clock import Clock
 from rlaas.errors import Conflict
 from rlaas.experiments.sequential import StepOutcome, analyse
 from rlaas.rollout.plan import explain_indecision
-from rlaas.rollout.request import Records, find_rollout
+from rlaas.rollout.request import find_rollout
 from rlaas.rollout.steps import Rollout, add_candidate, list_live_arms, promote_candidate
 from rlaas.rollout.trial import TrialState, TrialStore, look
 from rlaas.routing.route import Route
+from rlaas.routing.route_store import RouteRecords
 from rlaas.telemetry.store import EventStore
 from rlaas.tenancy.registry import Change, Stored, rollout_key
 
@@ -51,7 +52,7 @@ class Guards(Protocol):
 
 
 def take_back(
-    records: Records, *, tenant_id: str, skill: str, change: Change, rollout_id: str | None = None, alarm_at: datetime | None = None
+    records: RouteRecords, *, tenant_id: str, skill: str, change: Change, rollout_id: str | None = None, alarm_at: datetime | None = None
 ) -> Route:
     """Restore the last good route, for the guard and for operators: one conditional write of the route, then the
     rollout's record says so. `alarm_at` is when the guard's alarm was raised.
@@ -78,7 +79,7 @@ def take_back(
 class Conductor:
     """The steps of one rollout."""
 
-    records: Records
+    records: RouteRecords
     events: EventStore
     trials: TrialStore
     guards: Guards
@@ -251,7 +252,7 @@ def _find_weight(route: Route, rollout: Rollout) -> float | None:
 
 
 def _amend(
-    records: Records,
+    records: RouteRecords,
     tenant_id: str,
     key: str,
     transition: Callable[[Rollout], Rollout],

@@ -1,18 +1,16 @@
 """Before a rollout begins: whether it may, and its plan on the skill's own traffic."""
 
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from rlaas.errors import Conflict, InvalidInput, NotFound
-from rlaas.policies.policy_store import Policies
 from rlaas.rollout.plan import Plan, PlanLimits, StepSpec, Traffic, estimate_traffic, make_plan, plan_steps
 from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, list_live_arms
 from rlaas.routing.route import Route
-from rlaas.routing.route_store import Routes
+from rlaas.routing.route_store import RouteRecords
 from rlaas.skills.skill import Skill
 from rlaas.telemetry.events import RewardComputed
 from rlaas.telemetry.store import EventStore
-from rlaas.tenancy.registry import Change, Registry, list_all, rollout_key, skill_key
+from rlaas.tenancy.registry import Change, list_all, rollout_key, skill_key
 
 _ENOUGH_HISTORY = 5000
 """The most rewards that are read to plan from."""
@@ -20,12 +18,8 @@ _DAY_SECONDS = 86_400
 _STARTS_WITHIN = timedelta(minutes=15)
 
 
-class Records(Registry, Routes, Policies, Protocol):
-    """The registry with its routes and policies."""
-
-
 def plan_rollout(
-    records: Records, events: EventStore, *, tenant_id: str, skill: str, settings: RolloutSettings, now: datetime
+    records: RouteRecords, events: EventStore, *, tenant_id: str, skill: str, settings: RolloutSettings, now: datetime
 ) -> tuple[RolloutSettings, Plan]:
     """`settings` with their steps planned where they name none, and what the plan is expected to take on the skill's
     own traffic.
@@ -53,7 +47,7 @@ def plan_rollout(
 
 
 def request_rollout(
-    records: Records,
+    records: RouteRecords,
     events: EventStore,
     *,
     tenant_id: str,
@@ -112,7 +106,7 @@ def request_rollout(
     return rollout
 
 
-def find_rollout(records: Records, tenant_id: str, key: str) -> Rollout | None:
+def find_rollout(records: RouteRecords, tenant_id: str, key: str) -> Rollout | None:
     """The rollout under `key`; `None` where there is none."""
     try:
         return records.get(Rollout, tenant_id, key).record
@@ -141,7 +135,7 @@ def _read_traffic(events: EventStore, route: Route, settings: RolloutSettings, n
     return estimate_traffic(rewards, unit=route.unit, since=since, until=now)
 
 
-def _find_running(records: Records, tenant_id: str, skill: str, now: datetime) -> str | None:
+def _find_running(records: RouteRecords, tenant_id: str, skill: str, now: datetime) -> str | None:
     for rollout in list_all(records, Rollout, tenant_id, rollout_key(skill, "")):
         if rollout.status == "running" or (rollout.status == "starting" and now - rollout.created_at < _STARTS_WITHIN):
             return rollout.rollout_id

@@ -1,7 +1,6 @@
 """Replace a skill's route: whether the change is allowed, and what the next route is."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -10,20 +9,16 @@ from rlaas.ids import PolicyId, new_id
 from rlaas.metering.budgets import Cap
 from rlaas.policies.archive import is_archived
 from rlaas.policies.bundle import Policy
-from rlaas.policies.policy_store import Policies, find_policy
+from rlaas.policies.policy_store import find_policy
 from rlaas.routing.bandit_settings import BanditSettings
 from rlaas.routing.route import MOST_ARMS, MOST_SHADOWS, Arm, ArmMode, Route, UnitKind
-from rlaas.routing.route_store import Routes
-from rlaas.tenancy.registry import Change, PutResult, Registry
+from rlaas.routing.route_store import RouteRecords, Routes
+from rlaas.tenancy.registry import Change, PutResult
 from rlaas.wire import WireModel, make_invalid_input
 
 Load = Callable[[Policy, str], None]
 """Makes sure that a policy can answer before a route names it; the text is the policy's field in the request. Raises:
 any RlaasError."""
-
-
-class Records(Registry, Routes, Policies, Protocol):
-    """The registry with its routes and policies."""
 
 
 class ArmRequest(WireModel):
@@ -52,7 +47,7 @@ class RouteTerms(WireModel):
         return arms
 
 
-def change_route(records: Records, tenant_id: str, skill: str, terms: RouteTerms, *, change: Change, load: Load) -> PutResult[Route]:
+def change_route(records: RouteRecords, tenant_id: str, skill: str, terms: RouteTerms, *, change: Change, load: Load) -> PutResult[Route]:
     """Replace version `expected_version` of the skill's route, where 0 means that there is none yet. The same request
     again returns the route that the first one wrote.
 

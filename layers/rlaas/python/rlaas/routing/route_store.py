@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from rlaas.policies.policy_store import PolicyRecords
 from rlaas.routing.route import Route
 from rlaas.tenancy.registry import Change
 
@@ -39,3 +40,7 @@ class Routes(Protocol):
         is no way back or the route belongs to something else.
         """
         ...
+
+
+class RouteRecords(PolicyRecords, Routes, Protocol):
+    """The registry with its routes and policies."""
