@@ -42,7 +42,7 @@ BASE_MODEL = "smollm2-135m-instruct"  # as infra.config has it; a test compares 
 TENANT = "acme"
 SCOPES = ("infer", "telemetry", "admin", "platform")
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
-# One thread for jobs beside vLLM; the two malloc settings save small training runs most of their system time.
+# Jobs run beside vLLM, so few threads; the two malloc settings save small training runs most of their system time.
 JOB_ENVIRONMENT = {
     "OMP_NUM_THREADS": "2",
     "OMP_WAIT_POLICY": "PASSIVE",

@@ -199,8 +199,8 @@ class Demo:
         bell = asyncio.Event()
         traffic = asyncio.create_task(self.work(iterate_cases("held_out", seed), name, stop=bell))
 
-        def report_progress(document: dict[str, object]) -> None:
-            self.situation = situation_of(document)
+        def report_progress(record: dict[str, object]) -> None:
+            self.situation = describe_situation(record)
 
         try:
             path = f"skills/{SKILL}/rollouts/{rollout['rollout_id']}"
@@ -229,18 +229,18 @@ class Demo:
         deadline = time.monotonic() + seconds
         failed_looks = 0
         while True:
-            document = await self.admin.call("GET", path)
-            if document["status"] not in going_on:
-                return document
+            record = await self.admin.call("GET", path)
+            if record["status"] not in going_on:
+                return record
             self.check_refusals(most=MAX_REFUSALS)
             self.check_faults()
             failure = await asyncio.to_thread(self.stack.find_failure, *execution)
             failed_looks += failure is not None
             if failed_looks > UNRECORDED_LOOKS:
-                raise DemoFailed(f"{path} is {document['status']}, and its execution has ended {failure}")
+                raise DemoFailed(f"{path} is {record['status']}, and its execution has ended {failure}")
             if time.monotonic() > deadline:
-                raise DemoFailed(f"{path} is still {document['status']} after {seconds:.0f} s")
-            await asyncio.to_thread(report_progress, document)
+                raise DemoFailed(f"{path} is still {record['status']} after {seconds:.0f} s")
+            await asyncio.to_thread(report_progress, record)
             await asyncio.sleep(self.settings.poll_seconds)
 
     def faults(self) -> list[str]:
@@ -322,11 +322,11 @@ def read_first_key(stage: str, tenant_id: str) -> str:
     return str(body["api_key"])
 
 
-def situation_of(document: dict[str, object]) -> str:
+def describe_situation(record: dict[str, object]) -> str:
     """A rollout's last step in words; the status of anything that has no steps yet."""
-    steps = cast("list[dict[str, object]]", document.get("steps") or [])
+    steps = cast("list[dict[str, object]]", record.get("steps") or [])
     if not steps:
-        return str(document["status"])
+        return str(record["status"])
     last = steps[-1]
     return f"{float(str(last['weight'])):.0%} to the candidate: {last['n_candidate']} judged, {last['n_control']} of the control"
 
@@ -335,7 +335,7 @@ def scramble(archive_file: Path, directory: Path, *, gain: float, seed: int) -> 
     """Shuffle the numbers inside each LoRA `B` matrix of a PEFT adapter and multiply them by `gain`, as a diverged run
     might leave them.
 
-    `packed` is a tar.gz whose root is the adapter; it is written anew. Returns the SHA-256 of the new file.
+    `archive_file` is a tar whose root is the adapter; it is written anew. Returns the SHA-256 of the new file.
     """
     import torch
     from safetensors.torch import load_file, save_file

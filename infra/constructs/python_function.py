@@ -16,6 +16,7 @@ from infra import bundling
 from infra.acknowledge import acknowledge, acknowledge_wildcards
 from infra.config import StageConfig
 from infra.constructs.failures import BATCHES, Failures, KeptRecords, find_failure_queue
+from rlaas.ids import METRICS_NAMESPACE
 from rlaas.runtime.environment import Environment
 
 _RLAAS = bundling.ROOT / "layers" / "rlaas"
@@ -143,7 +144,7 @@ class PythonFunction(Construct):
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
             environment={
                 "POWERTOOLS_SERVICE_NAME": name,
-                "POWERTOOLS_METRICS_NAMESPACE": "RLaaS",
+                "POWERTOOLS_METRICS_NAMESPACE": METRICS_NAMESPACE,
                 "POWERTOOLS_LOG_LEVEL": "INFO",
                 **(_WEB_SERVER if web_server else {}),
                 **_variables(environment),

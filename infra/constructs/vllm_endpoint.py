@@ -13,6 +13,7 @@ from infra.constructs.image_repository import ImageRepository
 from infra.constructs.private_bucket import PrivateBucket
 from infra.constructs.python_function import add_log_group
 from infra.constructs.sagemaker_role import SageMakerRole
+from rlaas.ids import METRICS_NAMESPACE, make_base_component_name
 
 VARIANT = "all"
 ADAPTERS_ARE_DATA = "Adapters are named rlaas-<stage>--<tenant>--<skill>--vN when a learning run makes them."
@@ -37,7 +38,7 @@ class VllmEndpoint(Construct):
         serving = config.serving
         stack = Stack.of(self)
         self.endpoint_name = config.prefix
-        self.component_name = f"{self.endpoint_name}--base"
+        self.component_name = make_base_component_name(self.endpoint_name)
         self.base_model = serving.base_model
         image = images.image(serving.image_tag)
 
@@ -186,7 +187,7 @@ class VllmEndpoint(Construct):
         )
         wake.add_adjustment(adjustment=1, lower_bound=0)
         alarm = cloudwatch.Metric(
-            namespace="RLaaS",
+            namespace=METRICS_NAMESPACE,
             metric_name="NoCapacity",
             dimensions_map={"stage": config.name},
             statistic="Sum",

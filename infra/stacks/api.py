@@ -108,7 +108,7 @@ class ApiStack(RlaasStack):
             user_facing=True,
             reserved_concurrency=100,
         )
-        # Only the authorizer's copies of keys, and no documents of tenants.
+        # Only the authorizer's copies of keys, and no records of tenants.
         function.allow(
             "dynamodb:GetItem",
             on=[data.registry.table_arn],

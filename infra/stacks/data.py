@@ -21,7 +21,7 @@ from rlaas.runtime.environment import AuditEnvironment, RewardEnvironment
 
 _LANES = 10
 """Calls at the same time for one shard, each with its own partition keys in order: an interaction's events, a tenant's
-documents."""
+records."""
 
 
 class DataStack(RlaasStack):

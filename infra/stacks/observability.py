@@ -26,6 +26,7 @@ from infra.stacks.api import ApiStack
 from infra.stacks.data import DataStack
 from infra.stacks.rlaas_stack import RlaasStack
 from infra.stacks.rollout import RolloutStack
+from rlaas.ids import METRICS_NAMESPACE
 
 _MINUTE = Duration.minutes(1)
 
@@ -283,7 +284,10 @@ class ObservabilityStack(RlaasStack):
     ) -> None:
         rest = api.public.api
         harm = cloudwatch.MathExpression(
-            expression=f"SEARCH('{{RLaaS,arm,rollout,stage}} MetricName=\"HarmEvidence\" stage=\"{self.config.name}\"', 'Maximum', 300)",
+            expression=(
+                f'SEARCH(\'{{{METRICS_NAMESPACE},arm,rollout,stage}} MetricName="HarmEvidence" stage="{self.config.name}"\', '
+                "'Maximum', 300)"
+            ),
             label="",
             using_metrics={},
         )
@@ -340,7 +344,7 @@ class ObservabilityStack(RlaasStack):
 
     def _own_metric(self, name: str, statistic: str, *, period: Duration | None = None) -> cloudwatch.Metric:
         return cloudwatch.Metric(
-            namespace="RLaaS", metric_name=name, dimensions_map={"stage": self.config.name}, statistic=statistic, period=period
+            namespace=METRICS_NAMESPACE, metric_name=name, dimensions_map={"stage": self.config.name}, statistic=statistic, period=period
         )
 
     def _bus(self, learning: LearningPipeline, rollout: GuardedRollout) -> None:

@@ -22,9 +22,8 @@ from infra.constructs import event_lake
 from rlaas.adapters.aws.item_keys import authorizer_partition, tenant_partition
 from rlaas.adapters.aws.lake import build_lake_record
 from rlaas.api.web import READY_PATH
-from rlaas.ids import make_adapter_name, make_base_component_name
+from rlaas.ids import METRICS_NAMESPACE, make_adapter_name, make_base_component_name
 from rlaas.runtime import environment
-from rlaas.runtime.metrics import NAMESPACE
 from rlaas.runtime.paths import CHAT_PATHS, MESSAGES_PATHS
 from rlaas.telemetry.events import EventType, InteractionCreated
 from rlaas.telemetry.ingest import prepare
@@ -194,7 +193,7 @@ def test_whoever_finds_the_model_asleep_wakes_one_copy_of_the_base(templates: li
             assert (alarms, targets) == ({}, {})
             continue
         [alarm] = [resource["Properties"] for resource in alarms.values()]
-        assert (alarm["Namespace"], alarm["MetricName"]) == (NAMESPACE, "NoCapacity")
+        assert (alarm["Namespace"], alarm["MetricName"]) == (METRICS_NAMESPACE, "NoCapacity")
         assert alarm["Dimensions"] == [{"Name": "stage", "Value": config.name}]
         assert (alarm["Statistic"], alarm["Period"], alarm["EvaluationPeriods"], alarm["Threshold"]) == ("Sum", 60, 1, 1)
         assert (alarm["ComparisonOperator"], alarm["TreatMissingData"]) == ("GreaterThanOrEqualToThreshold", "notBreaching")

@@ -11,7 +11,7 @@ from local import demo_stage
 from local.archives import extract
 from local.cloud import read_faults
 from local.demo_stage import Show
-from local.demo_steps import DemoSettings, scramble, situation_of
+from local.demo_steps import DemoSettings, describe_situation, scramble
 from rlaas.rollout.plan import PlanLimits, StepSpec, Traffic, make_plan
 from rlaas.rollout.steps import RolloutSettings
 from rlaas.runtime.state_machines import merge_settings
@@ -96,9 +96,9 @@ def test_a_failing_step_is_not_called_done() -> None:
 
 
 def test_the_situation_of_a_rollout_is_its_last_step() -> None:
-    assert situation_of({"status": "starting", "steps": []}) == "starting"
+    assert describe_situation({"status": "starting", "steps": []}) == "starting"
     steps = [{"weight": 0.2, "n_candidate": 6, "n_control": 55}, {"weight": 0.5, "n_candidate": 2, "n_control": 3}]
-    assert situation_of({"status": "running", "steps": steps}) == "50% to the candidate: 2 judged, 3 of the control"
+    assert describe_situation({"status": "running", "steps": steps}) == "50% to the candidate: 2 judged, 3 of the control"
 
 
 @pytest.mark.parametrize(("mean", "sd"), [(0.16, 0.17), (0.65, 0.3)], ids=["the baseline", "the learned policy"])

@@ -26,6 +26,9 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$", max_length=64)]
 """Lower-case words joined by single underscores."""
 
+METRICS_NAMESPACE = "RLaaS"
+"""Where the stages' own metrics are in CloudWatch."""
+
 _LONGEST_COMPONENT = 63
 """The most characters that SageMaker accepts in the name of an inference component."""
 
@@ -141,7 +144,7 @@ def encode_canonical_json(value: JsonValue) -> str:
 
 
 def hash_canonical_json(value: JsonValue) -> str:
-    """SHA-256 (hex) of `canonical_json(value)`."""
+    """SHA-256 (hex) of `encode_canonical_json(value)`."""
     return hash_text(encode_canonical_json(value))
 
 

@@ -142,7 +142,7 @@ class HarmLedger:
         return wealth
 
     def _share(self, first_day: int, last_day: int) -> float:
-        """The share of the first wealth that starts on the days from `begin` to `end`."""
+        """The share of the first wealth that starts on the days from `first_day` to `last_day`."""
         return 1 / (first_day - self.first + 1) - 1 / (last_day - self.first + 2)
 
 

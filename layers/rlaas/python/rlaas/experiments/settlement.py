@@ -233,24 +233,22 @@ def _find_interaction(history: Sequence[StoredEvent]) -> InteractionCreated | No
 def _find_answer(deal: Deal, history: Sequence[StoredEvent], until: datetime) -> StoredEvent | None:
     if deal.stored.event_type == "output":
         return deal.stored
-    return next(
-        (
-            stored
-            for stored in history
-            if stored.event_type == "output" and "shadow" not in stored.shadow_roles and stored.received_at <= until
-        ),
-        None,
-    )
+    return next(iter(_list_outputs(history, until)), None)
+
+
+def _list_outputs(history: Sequence[StoredEvent], until: datetime) -> list[StoredEvent]:
+    """The outputs that a user may have seen, received by `until`."""
+    return [
+        stored
+        for stored in history
+        if stored.event_type == "output" and "shadow" not in stored.shadow_roles and stored.received_at <= until
+    ]
 
 
 def _select_feedback(output: StoredEvent, history: Sequence[StoredEvent], until: datetime) -> list[StoredEvent]:
     """Feedback on `output` received by `until`; feedback without an output id is about the interaction's last
     output."""
-    outputs = [
-        stored
-        for stored in history
-        if stored.event_type == "output" and "shadow" not in stored.shadow_roles and stored.received_at <= until
-    ]
+    outputs = _list_outputs(history, until)
     last = outputs[-1].event_id if outputs else output.event_id
     return [
         stored

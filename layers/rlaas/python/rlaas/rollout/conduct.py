@@ -25,6 +25,10 @@ from rlaas.tenancy.registry import Change, Stored, rollout_key
 _ATTEMPTS = 5
 
 
+HARM_METRIC = "HarmEvidence"
+"""The metric of the evidence that a candidate does harm, which its guard watches."""
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """The alarm to raise when the evidence that `arm` does harm reaches `threshold` (1/alpha) within a period of

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
-NAMESPACE = "RLaaS"
+from rlaas.ids import METRICS_NAMESPACE
+
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 MetricUnit = Literal["Count", "Milliseconds", "Seconds", "None"]
@@ -30,7 +31,7 @@ def emit(
             "Timestamp": int(at.timestamp() * 1000),
             "CloudWatchMetrics": [
                 {
-                    "Namespace": NAMESPACE,
+                    "Namespace": METRICS_NAMESPACE,
                     "Dimensions": [list(dimensions)],
                     "Metrics": [{"Name": name, "Unit": unit} for name, (_, unit) in metrics.items()],
                 }

@@ -1,8 +1,8 @@
 """Where items lie in DynamoDB: the partition and sort keys of all tables, and the partitions of their indexes.
 
-The rooms that keep documents in the registry have their sort keys (`skill_key`, `route_key`, `BUDGETS`). Two prefixes
-are repeated in the templates, which import no adapter: the authorizer may read only `KEY#`, and the audit's stream is
-filtered by `T#`.
+The rooms that keep records in the registry define the sort keys of these (`skill_key`, `route_key`, `BUDGETS`). Two
+prefixes are repeated in the templates, which import no adapter: the authorizer may read only `KEY#`, and the audit's
+stream is filtered by `T#`.
 """
 
 import zlib

@@ -9,14 +9,12 @@ from pydantic import BaseModel, Field
 
 from rlaas.adapters.aws.clients import client, dependency
 from rlaas.errors import InvalidInput
-from rlaas.rollout.conduct import Guard
+from rlaas.ids import METRICS_NAMESPACE
+from rlaas.rollout.conduct import HARM_METRIC, Guard
 
 if TYPE_CHECKING:
     from types_boto3_cloudwatch import CloudWatchClient
     from types_boto3_cloudwatch.type_defs import DimensionTypeDef
-
-NAMESPACE = "RLaaS"
-HARM_METRIC = "HarmEvidence"
 
 
 class CloudWatchGuards:
@@ -36,7 +34,7 @@ class CloudWatchGuards:
                     f"Takes {guard.skill} of {guard.tenant_id} back to its control when the evidence that {guard.arm} does harm reaches "
                     f"{guard.threshold:g}: by chance at most once in {guard.threshold:g} rollouts of a candidate that does none."
                 ),
-                Namespace=NAMESPACE,
+                Namespace=METRICS_NAMESPACE,
                 MetricName=HARM_METRIC,
                 Dimensions=[
                     {"Name": "stage", "Value": self._stage},
