@@ -332,7 +332,7 @@ class _IndexedEvents(MemoryEventStore):
         if (existing := super().put_new(event)) is None:
             self.around.setdefault(event.interaction_id or "", []).append(event)
             if event.trial is not None:
-                self.units.setdefault(event.trial.unit, []).append(event)
+                self.units.setdefault(event.trial.unit_id, []).append(event)
         return existing
 
     def read_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:

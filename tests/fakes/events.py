@@ -60,11 +60,11 @@ class MemoryEventStore:
     def iterate_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
         return (event for decided_at, event in self._of_trial(tenant_id, skill, trial) if after < decided_at <= until)
 
-    def iterate_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+    def iterate_unit(self, tenant_id: str, skill: str, trial: str, unit_id: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
         return (
             event
             for decided_at, event in self._of_trial(tenant_id, skill, trial)
-            if event.trial is not None and event.trial.unit == unit and (since is None or decided_at >= since)
+            if event.trial is not None and event.trial.unit_id == unit_id and (since is None or decided_at >= since)
         )
 
     def _of_trial(self, tenant_id: str, skill: str, trial: str) -> list[tuple[datetime, StoredEvent]]:

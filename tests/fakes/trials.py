@@ -35,6 +35,13 @@ SETTINGS = RolloutSettings(
 Act = Literal["sent", "discarded", "regenerated"]
 
 
+def dump_evidence(state: TrialState) -> object:
+    """The part of the state that is the same however the looks were made: all but their times, and but for what no
+    later look needs."""
+    when = {"points", "version", "watched_until", "settled_until"}
+    return state.model_dump(exclude={**dict.fromkeys(when, True), "watched": {"silent"}, "counted": {"silent"}})
+
+
 @dataclass
 class MemoryTrials:
     held: dict[tuple[str, str, str], TrialState] = field(default_factory=dict)

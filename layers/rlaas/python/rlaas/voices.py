@@ -33,10 +33,10 @@ _FADE_A_DAY = 0.8
 _LEAST_COUNT = 0.5
 
 
-def identify_person(user_id: str | None, thread_id: str | None, unit: str) -> str:
+def identify_person(user_id: str | None, thread_id: str | None, unit_id: str) -> str:
     """The person behind a unit, as 16 hexadecimal digits: the user; without one the thread, and without a thread the
-    `unit` itself."""
-    kind, name = ("user", user_id) if user_id else ("thread", thread_id) if thread_id else ("unit", unit)
+    unit itself."""
+    kind, name = ("user", user_id) if user_id else ("thread", thread_id) if thread_id else ("unit", unit_id)
     return hash_text(f"{kind}:{name}")[:16]
 
 

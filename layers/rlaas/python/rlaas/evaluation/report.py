@@ -67,20 +67,20 @@ class PromotionReport(WireModel):
         return "; ".join(unmet or [finding.text for finding in self.findings])
 
 
-def judge(against: Comparison, candidate: SystemFigures, criteria: Criteria) -> tuple[Finding, ...]:
+def judge(comparison: Comparison, candidate: SystemFigures, criteria: Criteria) -> tuple[Finding, ...]:
     """The findings on the candidate, given its comparison with the baseline."""
-    low, high = against.win_rate_ci
-    difference = against.difference
+    low, high = comparison.win_rate_ci
+    difference = comparison.difference
     return (
         Finding(
             criterion="enough held-out threads",
-            met=against.threads >= criteria.min_threads,
-            text=f"{against.threads} held-out threads{_format_people(against)}, at least {criteria.min_threads} wanted",
+            met=comparison.threads >= criteria.min_threads,
+            text=f"{comparison.threads} held-out threads{_format_people(comparison)}, at least {criteria.min_threads} wanted",
         ),
         Finding(
             criterion="wins more often than the baseline",
-            met=against.win_rate >= criteria.min_win_rate and is_above(Interval(low, high), 0.5),
-            text=f"win rate {against.win_rate:.2f} ({low:.2f} to {high:.2f}), at least {criteria.min_win_rate:.2f} and above 0.5 wanted",
+            met=comparison.win_rate >= criteria.min_win_rate and is_above(Interval(low, high), 0.5),
+            text=f"win rate {comparison.win_rate:.2f} ({low:.2f} to {high:.2f}), at least {criteria.min_win_rate:.2f} and above 0.5 wanted",
         ),
         Finding(
             criterion="needs less editing than the baseline",
@@ -95,8 +95,8 @@ def judge(against: Comparison, candidate: SystemFigures, criteria: Criteria) -> 
     )
 
 
-def _format_people(against: Comparison) -> str:
-    return f" of {against.people} people" if against.people > 1 else ""
+def _format_people(comparison: Comparison) -> str:
+    return f" of {comparison.people} people" if comparison.people > 1 else ""
 
 
 def build_promotion_report(
@@ -114,8 +114,8 @@ def build_promotion_report(
         raise ValueError(f"dataset {dataset_version} has no held-out interactions to judge on")
     scored_cases = score_cases(cases)
     systems = {system: compute_figures(cases, scored_cases, system, components[system]) for system in SYSTEMS}
-    against = compare_systems(scored_cases, "candidate", "baseline")
-    findings = judge(against, systems["candidate"], criteria)
+    comparison = compare_systems(scored_cases, "candidate", "baseline")
+    findings = judge(comparison, systems["candidate"], criteria)
     return PromotionReport(
         created_at=created_at,
         endpoint=endpoint,
@@ -125,7 +125,7 @@ def build_promotion_report(
         findings=findings,
         criteria=criteria,
         systems=systems,
-        candidate_over_baseline=against,
+        candidate_over_baseline=comparison,
         candidate_over_sft_only=compare_systems(scored_cases, "candidate", "sft_only"),
         sft_only_over_baseline=compare_systems(scored_cases, "sft_only", "baseline"),
         cases=tuple(scored_cases),

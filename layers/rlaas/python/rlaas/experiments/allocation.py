@@ -8,8 +8,8 @@ regret but adds no bias.
 The guards do not wait: whether a request failed, was slow, unsafe or expensive is known when its output is stored. They
 drop an arm on evidence (`harm`), never because a rate happened to be over its bound at one look.
 
-A unit counts at most once a day, by its first decision, and no person's units count for more than his share of an arm
-(`rlaas.voices`), so that nobody moves shares or drops an arm by repeating himself.
+A unit counts at most once a day, by its first decision, and no person's units are more than one person's share of an
+arm (`rlaas.voices`), so that nobody moves shares or drops an arm by asking again and again.
 
 Each of the two passes, for guards and for rewards, reads the bandit's decisions in the order of `decided_at`, from its
 own watermark on. Watermarks and statistics are one item, which is written only if no other run has written it: a run

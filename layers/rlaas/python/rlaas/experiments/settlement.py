@@ -119,7 +119,7 @@ def is_first_of_unit(events: EventStore, deal: Deal, *, lag: timedelta, of_day: 
         raise ValueError(f"{deal.stored.event_id} is of no trial")
     midnight = trial.decided_at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     since = midnight if of_day else None
-    for earlier in events.iterate_unit(deal.stored.tenant_id, deal.stored.skill, trial.name, trial.unit, since=since):
+    for earlier in events.iterate_unit(deal.stored.tenant_id, deal.stored.skill, trial.name, trial.unit_id, since=since):
         if earlier.trial is None or earlier.trial.decided_at > trial.decided_at:
             break
         is_earlier = (earlier.trial.decided_at, earlier.event_id) < (trial.decided_at, deal.stored.event_id)

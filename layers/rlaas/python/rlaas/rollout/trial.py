@@ -118,12 +118,6 @@ class TrialState(WireModel):
         wealth = {kind: self.harm.compute_evidence(kind) for kind in ROLLOUT_WEIGHTS if kind != WORSE}
         return weigh_evidence({**wealth, WORSE: self.test.evidence_worse}, ROLLOUT_WEIGHTS)
 
-    def seen(self) -> object:
-        """The part of the state that is the same however the looks were made: all but their times, and but for what no
-        later look needs."""
-        when = {"points", "version", "watched_until", "settled_until"}
-        return self.model_dump(exclude={**dict.fromkeys(when, True), "watched": {"silent"}, "counted": {"silent"}})
-
 
 class TrialStore(Protocol):
     """The state of each rollout's trial."""

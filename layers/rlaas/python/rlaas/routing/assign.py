@@ -64,22 +64,22 @@ class Decision(WireModel):
         return self.drawn or self.arm
 
 
-def find_bucket(salt: str, unit: str) -> float:
-    """The point in [0, 1) of `unit` under `salt`: uniform, and the same for ever."""
-    digest = hashlib.sha256(f"{salt}:{unit}".encode()).digest()
+def find_bucket(salt: str, unit_id: str) -> float:
+    """The point in [0, 1) of the unit under `salt`: uniform, and the same for ever."""
+    digest = hashlib.sha256(f"{salt}:{unit_id}".encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
 def assign(
     route: Route,
-    unit: str,
+    unit_id: str,
     *,
     decision_id: str,
     decided_at: datetime,
     interaction_id: str | None = None,
     without: Collection[PolicyId] = frozenset(),
 ) -> Decision:
-    """Which arm answers `unit`, and with what probability; and which shadow arms answer it unseen.
+    """Which arm answers the unit, and with what probability; and which shadow arms answer it unseen.
 
     A unit whose point lies in one of an arm's spans gets that arm, every other one the control. The spans of the arms
     `without` (their cap is spent) are the control's for now, and the probabilities say so. Shadow arms own no span:
@@ -95,7 +95,7 @@ def assign(
             for arm, share in zip(live, shares, strict=True)
         ),
     )
-    point = find_bucket(route.salt, unit)
+    point = find_bucket(route.salt, unit_id)
     millionth = int(point * MILLION)
     choice, reason = candidates[0], "control"
     for arm, candidate in zip(live, candidates[1:], strict=True):
@@ -145,7 +145,7 @@ def make_shadow_decision(served: Decision, policy_id: str) -> Decision:
     )
 
 
-def pin_decision(route: Route, policy_id: str, unit: str, *, decision_id: str, decided_at: datetime) -> Decision:
+def pin_decision(route: Route, policy_id: str, unit_id: str, *, decision_id: str, decided_at: datetime) -> Decision:
     """The decision for a request that asks for `policy_id` itself."""
     only = Candidate(policy_id=policy_id, arm=PINNED, probability=1.0)
     return Decision(
@@ -155,7 +155,7 @@ def pin_decision(route: Route, policy_id: str, unit: str, *, decision_id: str, d
         policy_id=policy_id,
         arm=PINNED,
         propensity=1.0,
-        bucket=find_bucket(route.salt, unit),
+        bucket=find_bucket(route.salt, unit_id),
         unit=route.unit,
         reason="the request asks for this policy",
         decided_at=decided_at,

@@ -1,8 +1,8 @@
-"""A token of a decision, for a caller that asks the model himself: the output that he reports carries the decision as
+"""A token of a decision, for a caller that asks the model itself: the output that it reports carries the decision as
 it was made.
 
 The token is the decision with the ids of its interaction and output, signed with a key of the tenant for this purpose
-alone: nobody without the key can make a propensity up, and no decision counts for two outputs.
+alone: nobody without the key can invent a propensity, and no decision counts for two outputs.
 """
 
 from datetime import datetime

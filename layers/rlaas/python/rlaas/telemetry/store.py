@@ -33,11 +33,11 @@ request too; `shadow`, it is a shadow's own."""
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The trial (a rollout by its id, or `bandit`) that a decision belongs to, its sticky unit, and when it was made
-    (our own clock)."""
+    """The trial (a rollout by its id, or `bandit`) that a decision belongs to, its unit (by the point of
+    `routing.assign.find_bucket`), and when it was made (our own clock)."""
 
     name: str
-    unit: str
+    unit_id: str
     decided_at: datetime
 
     @classmethod
@@ -126,7 +126,7 @@ class EventStore(Protocol):
         of the decision; may lag a write by a moment."""
         ...
 
-    def iterate_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+    def iterate_unit(self, tenant_id: str, skill: str, trial: str, unit_id: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
         """The outputs and failures of the unit's decisions in the trial (from `since` on), by the time of the decision;
         may lag a write by a moment."""
         ...

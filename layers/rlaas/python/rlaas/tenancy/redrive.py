@@ -1,4 +1,5 @@
-"""Playing failed work again: requests and results. It covers a whole stage, so only the platform's operators may."""
+"""Playing failed work again: what it may be and what a page of it answers. It covers a whole stage, so only the
+platform's operators may."""
 
 from typing import Literal, Protocol
 

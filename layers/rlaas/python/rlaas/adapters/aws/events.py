@@ -228,7 +228,7 @@ class DynamoEventStore:
             yield from (event for event in events if event.trial is not None and event.trial.decided_at > after)
             day += timedelta(days=1)
 
-    def iterate_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+    def iterate_unit(self, tenant_id: str, skill: str, trial: str, unit_id: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
         """The outputs and failures of the unit's decisions in the trial, by the index `by_unit`: five a query, since
         callers need few. Raises: DependencyUnavailable."""
         query: QueryInputTypeDef = {
@@ -236,7 +236,7 @@ class DynamoEventStore:
             "IndexName": "by_unit",
             "KeyConditionExpression": "gsi_unit = :partition" + (" AND decided_at >= :since" if since else ""),
             "ExpressionAttributeValues": to_item(
-                {":partition": unit_partition(tenant_id, skill, trial, unit), ":since": rfc3339(since) if since else None}
+                {":partition": unit_partition(tenant_id, skill, trial, unit_id), ":since": rfc3339(since) if since else None}
             ),
             "Limit": 5,
         }
@@ -323,10 +323,10 @@ def _find_day_partition(event: StoredEvent) -> str | None:
 def _build_trial_values(event: StoredEvent, trial: Trial) -> dict[str, JsonValue]:
     return {
         "trial": trial.name,
-        "unit": trial.unit,
+        "unit": trial.unit_id,
         "decided_at": rfc3339(trial.decided_at),
         "gsi_trial": trial_partition(event.tenant_id, event.skill, trial.name, trial.decided_at.astimezone(UTC).date()),
-        "gsi_unit": unit_partition(event.tenant_id, event.skill, trial.name, trial.unit),
+        "gsi_unit": unit_partition(event.tenant_id, event.skill, trial.name, trial.unit_id),
     }
 
 

@@ -158,9 +158,9 @@ def trial_partition(tenant_id: str, skill: str, trial: str, day: date) -> str:
     return f"{tenant_partition(tenant_id)}#{skill}#{trial}#{day.isoformat()}"
 
 
-def unit_partition(tenant_id: str, skill: str, trial: str, unit: str) -> str:
+def unit_partition(tenant_id: str, skill: str, trial: str, unit_id: str) -> str:
     """A unit's decisions in the index `by_unit`."""
-    return f"{tenant_partition(tenant_id)}#{skill}#{trial}#unit#{unit}"
+    return f"{tenant_partition(tenant_id)}#{skill}#{trial}#unit#{unit_id}"
 
 
 # Shadows
