@@ -79,8 +79,7 @@ class RouteTarget(WireModel):
 
 
 class Route(RouteTarget):
-    """A version of the routing of one skill. `succeed` makes the next one, `Routes.rollback` restores the last good
-    one."""
+    """A version of the routing of one skill."""
 
     tenant_id: TenantId
     skill: SkillName
