@@ -40,7 +40,7 @@ class Traffic(WireModel):
     drafts not sent.
 
     The figures come from `sampled` units of `people`; without any, mean and deviation are those of a reward about which
-    nothing is known. No person's units count for more than his share (`rlaas.voices`).
+    nothing is known. The units of one person count for at most the share that one person may have.
     """
 
     units_a_day: float = Field(ge=0)

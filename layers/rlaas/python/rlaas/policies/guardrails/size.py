@@ -8,8 +8,8 @@ from rlaas.policies.guardrails.guardrail import Find, RequestGuardrail, RequestT
 
 
 class SizeLimit(RequestGuardrail):
-    """Acts when a request is longer than one of the limits. Tokens are estimated as for budgets: about the most that any
-    tokenizer makes of the text. English text has about two thirds as many."""
+    """Acts when a request is longer than one of the limits. Tokens are estimated as for budgets: about the most that
+    any tokenizer makes of the text. English text has about two thirds as many."""
 
     kind: Literal["size"] = "size"
     action: Literal["block", "flag"] = "block"
