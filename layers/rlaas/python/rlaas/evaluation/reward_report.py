@@ -28,7 +28,7 @@ alone would not stand for all."""
 @dataclass(frozen=True, slots=True)
 class RewardedUnit:
     """A unit with the last reward of each of its drafts, the first draft first. `weight` in (0, 1] is below 1 for the
-    units of a person who has more of them than his share."""
+    units of a person who has more of them than their share."""
 
     person: str
     drafts: tuple[RewardComputed, ...]
@@ -42,7 +42,7 @@ class RewardedUnit:
 
 class RewardFigures(WireModel):
     """The mean reward in [0, 1] of `units`, each counted once by the mean of its `drafts`; no person's units count for
-    more than his share.
+    more than their share.
 
     `low` and `high` are the ends of its 95% interval: for the mean of all people to come where `people` are `sampled`
     (from 20 people on), else for the mean of more `units` of the same people. `counted` is the number of units after

@@ -12,9 +12,9 @@ Two posteriors:
   would mean estimating it from the same few rewards: after three equal ones the bandit would be certain of the arm,
   while the t's heavy tails keep it in play until there is evidence.
 
-A unit (a thread, a user) counts once a day, and no person's units count for more than his share. Rewards of one person
-are still alike, so the bandit is surer than it should be. Its decisions' propensities are exact all the same, and
-`min_probability` keeps every arm in play.
+A unit (a thread, a user) counts once a day, and no person's units count for more than their share. Rewards of one
+person are still alike, so the bandit is surer than it should be. Its decisions' propensities are exact all the same,
+and `min_probability` keeps every arm in play.
 """
 
 import math

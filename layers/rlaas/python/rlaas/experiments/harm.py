@@ -14,7 +14,7 @@ An arm may begin to do harm after a long time without any, and by then the wealt
 shares sum to 1.
 
 A unit that comes back is dealt the same arm, so its next request is no new draw: one user whose requests always fail
-would count as often as he asks. Yet a route by user soon has no new units, and an arm that breaks in its second week
+would count as often as they ask. Yet a route by user soon has no new units, and an arm that breaks in its second week
 must not go unnoticed. So each day also has a wealth of its own, which bets on the first request of each unit that day.
 Half of alpha goes to these daily wealths, divided by the same shares: within a day every unit is one draw, and across
 days the union bound holds however alike the units are.

@@ -7,7 +7,7 @@ unit gets the candidate and c a centre fixed before the unit is seen,
     x = -(R - c) / (1 - p)   when the control was,
 
 has expectation Delta = E[R | candidate] - E[R | control], whatever c is and however p changes along the way. To test
-Delta <= m, a gambler stakes a fixed fraction of his wealth on Delta > m, unit after unit. If Delta <= m the wealth is a
+Delta <= m, a gambler stakes a fixed fraction of the wealth on Delta > m, unit after unit. If Delta <= m the wealth is a
 supermartingale, so it passes 1/alpha with probability at most alpha however often it is looked at (Ville's inequality;
 Waudby-Smith & Ramdas 2024, section 4).
 

@@ -9,8 +9,8 @@ million. It reads three lists, each from its own watermark on:
   it will be when every outcome is known, and its guarantee holds however late outcomes arrive, and for whichever arm;
 - decisions whose attribution window has closed: the settled rewards, the only evidence in favour of the candidate.
 
-A unit counts once, and a person's units only up to his share (`rlaas.voices`): whether a unit counts is decided in the
-order of decisions, and looked up when its outcome arrives.
+A unit counts once, and a person's units only up to their share (`rlaas.voices`): whether a unit counts is decided in
+the order of decisions, and looked up when its outcome arrives.
 
 State and watermarks are one item, written only if no other look has written it: a look that dies is repeated from where
 the last one ended, and nothing counts twice. A trial that starts anew reaches the same state, in whatever order,
