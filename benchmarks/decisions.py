@@ -345,7 +345,7 @@ class _IndexedEvents(MemoryEventStore):
 def begin_rollout() -> tuple[Office, Rollout]:
     """A new rollout in its first step, with its office."""
     office = Office(events=_IndexedEvents())
-    office.begun(RolloutSettings(steps=(RolloutStep(weight=0.1, margin=0.1), RolloutStep(weight=0.5))))
+    office.begin_rollout(RolloutSettings(steps=(RolloutStep(weight=0.1, margin=0.1), RolloutStep(weight=0.5))))
     return office, office.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).record
 
 
@@ -369,9 +369,9 @@ def measured_look(path: Path, new: int) -> Figures:
     (office, rollout), text = begin_rollout(), path.read_text()
     office.now = rollout.created_at + timedelta(days=13)
     for place in range(new):
-        office.later(1)
-        office.acted(office.served(), "sent" if place % 5 < 3 else "discarded")
-    office.later(rollout.settings.window_hours * 3600 + rollout.settings.lag_seconds + 60)
+        office.advance(1)
+        office.act(office.serve(), "sent" if place % 5 < 3 else "discarded")
+    office.advance(rollout.settings.window_hours * 3600 + rollout.settings.lag_seconds + 60)
     before = resource.getrusage(resource.RUSAGE_SELF)
     state = TrialState.model_validate_json(text, extra="ignore")
     after_look = look(state, rollout, events=office.events, now=office.now, most=new)

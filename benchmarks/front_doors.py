@@ -24,9 +24,9 @@ from rlaas.runtime.stage import Stage, replace_stage
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
-from tests.fakes.gateway import proxy_event
+from tests.fakes.gateway import make_proxy_event
 from tests.fakes.privacy import AS_IT_IS
-from tests.fakes.worlds import SKILL, canary, furnished
+from tests.fakes.worlds import SKILL, furnish_registry, make_canary_route
 
 TEXT = "where is my parcel? " * 20
 TOOLS = 15
@@ -80,7 +80,7 @@ def cpu_ms(door: str, body: dict[str, Any], stage: Stage) -> float:
     """Milliseconds of CPU of one request, as the mean of a round."""
     vars(stage)["events"] = MemoryEventStore()
     respond = {"chat": chat, "messages": messages, "responses": responses}[door]
-    events = [proxy_event("/", body) for _ in range(AT_ONCE)]
+    events = [make_proxy_event("/", body) for _ in range(AT_ONCE)]
     started = time.process_time()
     for event in events:
         answer = respond(event)
@@ -93,7 +93,7 @@ def in_memory() -> Stage:
     """A stage whose stores are in memory and whose model answers at once."""
     stage, spending = Stage(VARIABLES), Spending(MemoryCounters(), Budgets(), PriceTable())
     parts = {
-        "registry": furnished((canary(2, 0.5),)),
+        "registry": furnish_registry((make_canary_route(2, 0.5),)),
         "backends": EchoBackend(),
         "scrubbers": SimpleNamespace(of=lambda tenant_id: AS_IT_IS),
         "spendings": SimpleNamespace(of=lambda tenant_id: spending),

@@ -33,10 +33,10 @@ from rlaas.routing.assign import assign
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
-from tests.fakes.gateway import lambda_context, proxy_event
+from tests.fakes.gateway import make_lambda_context, make_proxy_event
 from tests.fakes.privacy import AS_IT_IS
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, clock, furnished, policy, route
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, clock, furnish_registry, make_canary_route, make_policy, make_route
 
 REQUESTS = 5_000
 DECISIONS = 50_000
@@ -76,7 +76,7 @@ def in_memory(registry: MemoryRegistry) -> Gateway:
 
 def overhead_ms() -> list[float]:
     """Milliseconds outside the backend for each request, after a warm-up of a tenth."""
-    gateway, asker, samples = in_memory(furnished((canary(2, 0.5),))), Asker(TENANT, "key"), []
+    gateway, asker, samples = in_memory(furnish_registry((make_canary_route(2, 0.5),))), Asker(TENANT, "key"), []
     for number in range(REQUESTS + REQUESTS // 10):
         request = InferRequest(skill=SKILL, inputs=INPUTS, thread_id=f"thread-{number}")
         samples.append(infer(request, asker, gateway).overhead_ms)
@@ -85,7 +85,7 @@ def overhead_ms() -> list[float]:
 
 def decision_us() -> list[float]:
     """Microseconds of each decision, the route in memory."""
-    decided = furnished((canary(2, 0.5),)).get_route_for_request(TENANT, SKILL)
+    decided = furnish_registry((make_canary_route(2, 0.5),)).get_route_for_request(TENANT, SKILL)
     samples = []
     for number in range(DECISIONS):
         unit = f"thread-{number}"
@@ -117,9 +117,9 @@ def ours_cpu_s(model_url: str, requests: int) -> float:
     from rlaas.runtime.stage import Stage, replace_stage
 
     registry = MemoryRegistry()
-    bundle = policy(1).model_copy(update={"backend": OpenAIBackend(model="mock-model", base_url=model_url)})
+    bundle = make_policy(1).model_copy(update={"backend": OpenAIBackend(model="mock-model", base_url=model_url)})
     registry.put_policy(bundle, CHANGE)
-    registry.write_route(route(), expected_version=0)
+    registry.write_route(make_route(), expected_version=0)
     stage, spending = Stage(VARIABLES), Spending(MemoryCounters(), Budgets(), PriceTable())
     parts = {
         "registry": registry,
@@ -187,8 +187,8 @@ def with_aws_clients(requests: int) -> tuple[float, list[Call], str]:
             service.meta.events.register("before-send", cast(Any, answer))
         registry = DynamoRegistry("registry")
         registry.put(TENANT, PRIVACY, TenantPrivacy(), CHANGE)
-        registry.put_policy(policy(1), CHANGE)
-        registry.write_route(route(), expected_version=0)
+        registry.put_policy(make_policy(1), CHANGE)
+        registry.write_route(make_route(), expected_version=0)
         _handled(handler, 10)  # settings are read, policies remembered
         calls.clear()
         printed.truncate(printed.seek(0))
@@ -208,8 +208,8 @@ def _handled(handler: Any, requests: int) -> float:
     for number in range(requests + requests // 10):
         if number == requests // 10:
             started = time.process_time()
-        event = proxy_event("/v1/infer", {"skill": SKILL, "inputs": INPUTS, "thread_id": f"thread-{number}"})
-        answer = handler(event, lambda_context())
+        event = make_proxy_event("/v1/infer", {"skill": SKILL, "inputs": INPUTS, "thread_id": f"thread-{number}"})
+        answer = handler(event, make_lambda_context())
         if answer["statusCode"] != 200:
             raise RuntimeError(answer["body"])
     return time.process_time() - started

@@ -29,8 +29,8 @@ from rlaas.routing.route import Arm
 from rlaas.tenancy.registry import PRIVACY
 from tests.contract.tables import make_table
 from tests.fakes.mirroring import MAX_RECEIVES, Mirroring, make_lake, make_queues
-from tests.fakes.model_server import model_server
-from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, policy, route
+from tests.fakes.model_server import serve_model
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, make_policy, make_route
 
 SAMPLED = 10_000
 BATCH = 100
@@ -58,7 +58,7 @@ def figures(sampled: int = SAMPLED) -> dict[str, float]:
         attempts[number] += 1
         return int(number) % 10 < 3 and (int(number) % 2 == 0 or attempts[number] < MAX_RECEIVES)
 
-    with mock_aws(), model_server() as model:
+    with mock_aws(), serve_model() as model:
         model.fails_on = fails
         os.environ["AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME"] = model.url
         clients._client.cache_clear()
@@ -69,9 +69,9 @@ def figures(sampled: int = SAMPLED) -> dict[str, float]:
         os.environ["DELIVERY_STREAM"] = make_lake(boto3.client("firehose"), boto3.client("s3"))
         registry = DynamoRegistry("registry", dynamodb)
         registry.put(TENANT, PRIVACY, TenantPrivacy(), CHANGE)
-        registry.put_policy(policy(2), CHANGE)
+        registry.put_policy(make_policy(2), CHANGE)
         mirroring = Mirroring(DynamoEventStore("events", dynamodb=dynamodb), sqs, os.environ["SHADOW_QUEUE_URL"], dead)
-        mirror_route = route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0),))
+        mirror_route = make_route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0),))
         start_time, output = time.perf_counter(), StringIO()
         with redirect_stdout(output):
             for start in range(0, sampled, BATCH):

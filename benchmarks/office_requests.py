@@ -11,8 +11,8 @@ from rlaas.privacy.scrub import Scrubber
 from rlaas.telemetry.events import REPORTED
 from rlaas.telemetry.ingest import record_events
 from rlaas.telemetry.store import EventStore
-from tests.fakes.gateway import proxy_event
-from tests.fakes.worlds import SKILL, TENANT, clock, furnished
+from tests.fakes.gateway import make_proxy_event
+from tests.fakes.worlds import SKILL, TENANT, clock, furnish_registry
 
 BATCH = 25
 EVENTS_PER_INTERACTION = 4
@@ -40,12 +40,12 @@ def batches(number: int) -> list[list[dict[str, object]]]:
 
 def requests(number: int) -> list[dict[str, object]]:
     """`number` batches as events of API Gateway."""
-    return [proxy_event("/v1/events:batch", {"events": batch}) for batch in batches(number)]
+    return [make_proxy_event("/v1/events:batch", {"events": batch}) for batch in batches(number)]
 
 
 def ingest(api_events: list[dict[str, object]], store: EventStore, scrubber: Scrubber) -> float:
     """CPU seconds for every request, from the body to each event's answer."""
-    skills = furnished()
+    skills = furnish_registry()
     start = time.process_time()
     for event in api_events:
         parsed = parse_batch(REPORTED, event, limit=500)

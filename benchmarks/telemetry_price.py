@@ -34,7 +34,7 @@ from rlaas.rewards.standing import Standing, StandingStore, collect_arrivals
 from rlaas.telemetry.store import StoredEvent
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.privacy import AS_IT_IS
-from tests.fakes.worlds import clock, furnished
+from tests.fakes.worlds import clock, furnish_registry
 
 MILLION = 1_000_000
 GB = 1024**3
@@ -118,7 +118,7 @@ def item_bytes(event: StoredEvent) -> int:
 
 def follow_up(stored_events: Sequence[StoredEvent], store: StandingStore) -> None:
     """Run the reward writer's use case on all stored events, a batch of the stream at a time."""
-    follow = FollowUp(store, furnished().get_reward_spec, clock)
+    follow = FollowUp(store, furnish_registry().get_reward_spec, clock)
     for first in range(0, len(stored_events), STREAM_BATCH):
         together: dict[str, list[StoredEvent]] = {}
         for event in stored_events[first : first + STREAM_BATCH]:

@@ -14,7 +14,7 @@ from rlaas.chat import BackendFailed, ChatCall, Delta, Message, Usage
 from rlaas.errors import DependencyUnavailable, InvalidInput
 from rlaas.policies.backend import AnthropicBackend, Backend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 from tests.fakes.backend import EchoBackend
-from tests.fakes.model_server import ModelServer, model_server
+from tests.fakes.model_server import ModelServer, serve_model
 
 MODEL = "acme--reply--v1"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -47,7 +47,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with model_server() as state:
+    with serve_model() as state:
         for service in ("SAGEMAKER", "BEDROCK"):
             monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}_RUNTIME", state.url)
         for client in (sagemaker_backend._runtime, bedrock_backend.runtime):
@@ -136,7 +136,7 @@ def test_a_model_that_does_not_answer_in_time_is_asked_once_and_given_up(server:
     with pytest.raises(BackendFailed) as late:
         BACKENDS.complete(spec, CALL, timeout_s=0.2)
     assert not late.value.safe_to_repeat
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_a_server_that_cannot_be_reached_may_be_asked_again(
@@ -154,25 +154,25 @@ def test_a_server_that_cannot_be_reached_may_be_asked_again(
 def test_the_trace_travels_to_the_vendor(server: ModelServer, spec: BackendSpec) -> None:
     BACKENDS.complete(spec, CALL, timeout_s=5)
     list(BACKENDS.stream(spec, CALL, timeout_s=5))
-    for request in server.asked:
+    for request in server.requests:
         headers = (request.headers.get("traceparent"), request.headers.get("x-amzn-sagemaker-custom-attributes"))
         assert TRACE in str((*headers, request.body.get("requestMetadata")))
 
 
 def test_a_server_that_a_policy_names_hears_how_many_gateways_the_request_has_passed(server: ModelServer, spec: BackendSpec) -> None:
     BACKENDS.complete(spec, replace(CALL, hops=1), timeout_s=5)
-    assert server.asked[0].headers.get("x-rlaas-hops") == ("2" if isinstance(spec, OpenAIBackend | AnthropicBackend) else None)
+    assert server.requests[0].headers.get("x-rlaas-hops") == ("2" if isinstance(spec, OpenAIBackend | AnthropicBackend) else None)
 
 
 def test_what_is_no_trace_context_does_not_travel(server: ModelServer, spec: BackendSpec) -> None:
     forged = ChatCall(messages=CALL.messages, parameters=CALL.parameters, tenant_id="acme", traceparent="00-\r\nx-api-key: forged")
     BACKENDS.complete(spec, forged, timeout_s=5)
-    assert "forged" not in str((server.asked[0].headers, server.asked[0].body))
+    assert "forged" not in str((server.requests[0].headers, server.requests[0].body))
 
 
 def test_a_stream_is_not_begun_before_its_first_piece_is_asked_for_and_may_be_left(server: ModelServer, spec: BackendSpec) -> None:
     stream = BACKENDS.stream(spec, CALL, timeout_s=5)
-    assert server.asked == []
+    assert server.requests == []
     next(stream)
     stream.close()
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1

@@ -11,8 +11,8 @@ from rlaas.adapters.aws.entity_finder import CALL_CHARACTERS, LambdaEntityFinder
 from rlaas.errors import DependencyUnavailable
 from rlaas.privacy.scrub import EntityFinder
 from rlaas.privacy.settings import MODEL_ENTITIES
-from tests.fakes.entities import LambdaServer, WordFinder, lambda_server
-from tests.fakes.gateway import lambda_context
+from tests.fakes.entities import LambdaServer, WordFinder, serve_lambda
+from tests.fakes.gateway import make_lambda_context
 
 GREETING = "Dear Ada Park,\nwe met in Zabrze."
 
@@ -22,7 +22,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LambdaServer]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with lambda_server(lambda event: handler(event, lambda_context())) as state:
+    with serve_lambda(lambda event: handler(event, make_lambda_context())) as state:
         monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", state.url)
         entity_finder._lambda_client.cache_clear()
         yield state
@@ -113,12 +113,12 @@ def test_names_are_found_at_both_ends_of_a_text_too_long_for_one_call(finds: Ent
 
 def test_a_request_is_one_call_with_the_texts_that_hold_a_word(server: LambdaServer) -> None:
     LambdaEntityFinder("find_entities", at_once=1).find(["Hi Ada", "", "2 + 2", "Bye"], ["PERSON"])
-    assert server.asked == [("find_entities", {"texts": ["Hi Ada", "Bye"], "entities": ["PERSON"]})]
+    assert server.requests == [("find_entities", {"texts": ["Hi Ada", "Bye"], "entities": ["PERSON"]})]
 
 
 def test_texts_without_a_word_are_no_call(server: LambdaServer) -> None:
     assert LambdaEntityFinder("find_entities", at_once=1).find(["", "42"], ["PERSON"]) == [[], []]
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("fault", ["failing", "throttling"])
@@ -126,7 +126,7 @@ def test_a_function_that_fails_or_is_throttled_is_a_dependency_unavailable_at_th
     setattr(server, fault, True)
     with pytest.raises(DependencyUnavailable, match="the function that finds names"):
         LambdaEntityFinder("find_entities", at_once=1).find([GREETING], ["PERSON"])
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_a_function_that_does_not_answer_in_time_is_a_dependency_unavailable(server: LambdaServer, monkeypatch: pytest.MonkeyPatch) -> None:

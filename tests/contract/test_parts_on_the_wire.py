@@ -13,7 +13,7 @@ from rlaas.chat import CalledFunction, ChatCall, Message, ToolCall
 from rlaas.errors import InvalidInput
 from rlaas.parts import Part, read_part
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
-from tests.fakes.model_server import ModelServer, model_server
+from tests.fakes.model_server import ModelServer, serve_model
 
 DATA = base64.b64encode(b"\x89PNG\r\n\x1a\n-pixel").decode()
 PNG = f"data:image/png;base64,{DATA}"
@@ -37,7 +37,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with model_server() as state:
+    with serve_model() as state:
         for service in ("SAGEMAKER", "BEDROCK"):
             monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}_RUNTIME", state.url)
         for client in (sagemaker._runtime, bedrock.runtime):
@@ -63,7 +63,7 @@ def ask(server: ModelServer, kind: str, *messages: Message) -> list[Any]:
     call = ChatCall(messages=messages, parameters={"max_tokens": 20}, tenant_id="acme")
     backends.complete(spec, call, timeout_s=5)
     assert [*backends.stream(spec, call, timeout_s=5)]
-    whole, streamed = (asked.body["messages"] for asked in server.asked[-2:])
+    whole, streamed = (asked.body["messages"] for asked in server.requests[-2:])
     assert whole == streamed
     return whole  # type: ignore[no-any-return]
 
@@ -138,7 +138,7 @@ def test_what_a_tool_shows_is_in_its_result(server: ModelServer, kind: str) -> N
 def test_what_a_vendor_does_not_take_is_refused_by_name_before_it_is_asked(server: ModelServer, kind: str, part: Part, words: str) -> None:
     with pytest.raises(InvalidInput, match=words) as refusal:
         ask(server, kind, show(part))
-    assert (refusal.value.param, server.asked) == ("messages", [])
+    assert (refusal.value.param, server.requests) == ("messages", [])
 
 
 def test_openais_chats_have_no_form_for_what_a_tool_shows(server: ModelServer) -> None:

@@ -16,7 +16,7 @@ from rlaas.telemetry.store import SkillSource
 from rlaas.tenancy.keys import KeySource, make_key
 from rlaas.tenancy.registry import Change, Registry, encode_cursor, skill_key
 from tests.contract.tables import make_table
-from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, policy, route
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, make_canary_route, make_policy, make_route
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -117,10 +117,10 @@ def test_numbers_count_from_one_and_each_sequence_by_itself(registry: Whole) -> 
 
 
 def test_a_policy_comes_back_whole_and_cannot_be_overwritten(registry: Whole) -> None:
-    registry.put_policy(policy(1), CHANGE)
-    assert registry.get_policy(TENANT, f"{SKILL}@v1") == policy(1)
+    registry.put_policy(make_policy(1), CHANGE)
+    assert registry.get_policy(TENANT, f"{SKILL}@v1") == make_policy(1)
     with pytest.raises(Conflict):
-        registry.put_policy(policy(1, user="another prompt"), CHANGE)
+        registry.put_policy(make_policy(1, user="another prompt"), CHANGE)
     for absent in (f"{SKILL}@v2", "nonsense"):
         with pytest.raises(NotFound):
             registry.get_policy(TENANT, absent)
@@ -130,10 +130,10 @@ def test_a_route_is_written_only_over_the_version_expected(registry: Whole) -> N
     with pytest.raises(NotFound) as absent:
         registry.get_route_for_request(TENANT, SKILL)
     assert absent.value.param == "skill"
-    registry.write_route(route(), expected_version=0)
+    registry.write_route(make_route(), expected_version=0)
     with pytest.raises(Conflict):
-        registry.write_route(route(), expected_version=0)
-    second = route(version=2, arms=(canary(2, 0.1),), last_good=route().target)
+        registry.write_route(make_route(), expected_version=0)
+    second = make_route(version=2, arms=(make_canary_route(2, 0.1),), last_good=make_route().target)
     registry.write_route(second, expected_version=1)
     with pytest.raises(Conflict):
         registry.write_route(second, expected_version=1)
@@ -145,7 +145,7 @@ def rolled_out() -> RouteTarget:
 
 
 def test_rollback_puts_the_last_good_target_back_under_a_new_version(registry: Whole) -> None:
-    registry.write_route(route(control=2, last_good=rolled_out(), rollout_id="rol_1"), expected_version=0)
+    registry.write_route(make_route(control=2, last_good=rolled_out(), rollout_id="rol_1"), expected_version=0)
     back = registry.roll_back(TENANT, SKILL, LATER)
     assert back == registry.get_route(TENANT, SKILL)
     assert (back.target, back.mode, back.version) == (rolled_out(), "rolled_back", 2)
@@ -153,12 +153,12 @@ def test_rollback_puts_the_last_good_target_back_under_a_new_version(registry: W
 
 
 def test_rollback_twice_is_one_rollback(registry: Whole) -> None:
-    registry.write_route(route(control=2, last_good=rolled_out()), expected_version=0)
+    registry.write_route(make_route(control=2, last_good=rolled_out()), expected_version=0)
     assert registry.roll_back(TENANT, SKILL, LATER) == registry.roll_back(TENANT, SKILL, CHANGE)
 
 
 def test_a_late_alarm_cannot_roll_another_rollout_back(registry: Whole) -> None:
-    current = route(control=2, last_good=rolled_out(), rollout_id="rol_2")
+    current = make_route(control=2, last_good=rolled_out(), rollout_id="rol_2")
     registry.write_route(current, expected_version=0)
     with pytest.raises(Conflict):
         registry.roll_back(TENANT, SKILL, LATER, rollout_id="rol_1")
@@ -169,10 +169,10 @@ def test_a_late_alarm_cannot_roll_another_rollout_back(registry: Whole) -> None:
 def test_rollback_without_a_way_back_changes_nothing(registry: Whole) -> None:
     with pytest.raises(NotFound):
         registry.roll_back(TENANT, SKILL, LATER)
-    registry.write_route(route(), expected_version=0)
+    registry.write_route(make_route(), expected_version=0)
     with pytest.raises(Conflict):
         registry.roll_back(TENANT, SKILL, LATER)
-    assert registry.get_route(TENANT, SKILL) == route()
+    assert registry.get_route(TENANT, SKILL) == make_route()
 
 
 def test_a_key_is_found_by_its_id_until_and_after_it_is_revoked(registry: Whole) -> None:

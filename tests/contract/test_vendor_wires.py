@@ -23,8 +23,8 @@ from rlaas.adapters.models.backends import Backends
 from rlaas.chat import UNKNOWN_PROCESSING, BackendFailed, ChatCall, Completion, Delta, Message, Processing
 from rlaas.errors import InvalidInput, RlaasError
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
-from tests.fakes.event_stream import event, exception
-from tests.fakes.loopback import Quiet, served
+from tests.fakes.event_stream import encode_event, encode_exception
+from tests.fakes.loopback import QuietHandler, serve_handler
 
 WIRES = Path(__file__).parent / "wires"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -68,10 +68,11 @@ class Vendor:
         if "parts" in response or "events" in response:
             content = (self.folder / response["parts"]).read_bytes() if "parts" in response else b""
             parts = [
-                event("PayloadPart", content[at : at + 37], content_type="application/octet-stream") for at in range(0, len(content), 37)
+                encode_event("PayloadPart", content[at : at + 37], content_type="application/octet-stream")
+                for at in range(0, len(content), 37)
             ]
-            events = [event(name, json.dumps(payload).encode()) for name, payload in response.get("events", [])]
-            ends = [exception(*response["exception"])] if "exception" in response else []
+            events = [encode_event(name, json.dumps(payload).encode()) for name, payload in response.get("events", [])]
+            ends = [encode_exception(*response["exception"])] if "exception" in response else []
             return "application/vnd.amazon.eventstream", [*parts, *events, *ends]
         return "application/json", [response["text"].encode() if "text" in response else json.dumps(response["body"]).encode()]
 
@@ -80,7 +81,7 @@ class Vendor:
 def serving() -> Iterator[Vendor]:
     vendor = Vendor()
 
-    class Answers(Quiet):
+    class Answers(QuietHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             vendor.requests.append((unquote(self.path), {name.lower(): value for name, value in self.headers.items()}, body))
@@ -96,7 +97,7 @@ def serving() -> Iterator[Vendor]:
                 self.wfile.flush()
             self.wfile.write(b"0\r\n\r\n")
 
-    with served(Answers) as vendor.url:
+    with serve_handler(Answers) as vendor.url:
         yield vendor
 
 

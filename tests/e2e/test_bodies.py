@@ -31,7 +31,7 @@ def test_a_byte_that_is_no_utf_8_is_named_with_its_position(tenant: Tenant, path
 
 @pytest.mark.parametrize("path", [CHAT, "v1/interaction.create", f"v1/admin/skills/{SKILL}"])
 def test_a_packed_body_is_unpacked_by_every_function(tenant: Tenant, vendor: Script, path: str) -> None:
-    vendor.says(ANSWER)
+    vendor.answer_with(ANSWER)
     body = {CHAT: chat_body("hé"), "v1/interaction.create": json.dumps({"skill": SKILL, "inputs": {"a": "b"}}).encode()}.get(path, b"{}")
     method = "PUT" if "admin" in path else "POST"
     assert tenant.http.request(method, path, content=gzip.compress(body), headers={**JSON, "Content-Encoding": "gzip"}).is_success
@@ -40,11 +40,11 @@ def test_a_packed_body_is_unpacked_by_every_function(tenant: Tenant, vendor: Scr
 
 
 def test_a_conversation_of_megabytes_reaches_the_model_whole(tenant: Tenant, vendor: Script) -> None:
-    vendor.says(ANSWER)
+    vendor.answer_with(ANSWER)
     text = "hé " * 900_000
     answer = tenant.http.post(CHAT, content=chat_body(text), headers=JSON, timeout=60)
     assert answer.status_code == 200, answer.text
-    assert text in json.dumps(vendor.asked[-1], ensure_ascii=False)
+    assert text in json.dumps(vendor.requests[-1], ensure_ascii=False)
 
 
 def test_every_path_says_its_methods(cloud: LaptopCloud, tenant: Tenant) -> None:
@@ -63,7 +63,7 @@ def test_every_path_says_its_methods(cloud: LaptopCloud, tenant: Tenant) -> None
 
 
 def test_slashes_too_many_do_not_matter(tenant: Tenant, vendor: Script) -> None:
-    vendor.says(ANSWER)
+    vendor.answer_with(ANSWER)
     for path in ("v1/chat/completions/", "v1//chat/completions"):
         assert tenant.http.post(path, content=chat_body("hi"), headers=JSON).status_code == 200
     assert tenant.http.get("v1/models/").status_code == 200

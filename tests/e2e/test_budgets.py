@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fakes.model_server import ModelServer, model_server
+from tests.fakes.model_server import ModelServer, serve_model
 from tests.laptop_cloud import INPUTS, SKILL, LaptopCloud, Tenant, until
 
 CALLERS = 64
@@ -22,7 +22,7 @@ MODEL = "stub-1"
 
 @pytest.fixture
 def models() -> Iterator[ModelServer]:
-    with model_server() as server:
+    with serve_model() as server:
         yield server
 
 
@@ -99,7 +99,7 @@ def test_after_a_kill_in_mid_flight_the_budget_heals(cloud: LaptopCloud, spender
     budget(spender, 3)
     with ThreadPoolExecutor(3) as callers:
         calls = [callers.submit(infer, spender) for _ in range(3)]
-        until(lambda: spent_and_set_aside(spender) == (3, 3) and len(models.asked) == 3, seconds=120)
+        until(lambda: spent_and_set_aside(spender) == (3, 3) and len(models.requests) == 3, seconds=120)
         _kill_workers(cloud, "inference")
         assert all(call.result().status_code >= 500 for call in calls)
     models.silent.set()

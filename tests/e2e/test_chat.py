@@ -18,7 +18,7 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
 
-from tests.fakes.openai_server import Script, openai_server
+from tests.fakes.openai_server import Script, serve_openai
 from tests.laptop_cloud import PROMPT, SKILL, LaptopCloud, Tenant, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ TOOL: Any = {
 @pytest.fixture(scope="module")
 def script() -> Iterator[Script]:
     """The model server of `scripted_tenant`."""
-    with openai_server() as server:
+    with serve_openai() as server:
         yield server
 
 
@@ -54,9 +54,9 @@ def scripted_tenant(cloud: LaptopCloud, script: Script) -> Tenant:
 @pytest.fixture
 def model(script: Script) -> Script:
     """`script` with its default answers."""
-    script.status, script.asked = 200, []
-    script.says({"message": {"role": "assistant", "content": "Dear Ada"}})
-    script.streams(HELLO, REST, STOP)
+    script.status, script.requests = 200, []
+    script.answer_with({"message": {"role": "assistant", "content": "Dear Ada"}})
+    script.stream_parts(HELLO, REST, STOP)
     return script
 
 
@@ -91,7 +91,7 @@ def test_a_whole_answer(model: Script, client: OpenAI) -> None:
 
 def test_the_first_chunk_is_here_before_the_last_is_made(model: Script, client: OpenAI) -> None:
     rest = threading.Event()
-    model.streams(HELLO, rest, REST, STOP)
+    model.stream_parts(HELLO, rest, REST, STOP)
     stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     first = next(stream)
     assert first.choices[0].delta.content == "Dear"
@@ -134,9 +134,9 @@ def test_the_wire_is_server_sent_events_up_to_done(model: Script, base_url: str,
 
 def test_tools_are_called_whole_and_in_pieces(model: Script, client: OpenAI) -> None:
     call = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": '{"order": 7}'}}
-    model.says({"message": {"role": "assistant", "content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"})
+    model.answer_with({"message": {"role": "assistant", "content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"})
     first_piece = {**call, "index": 0, "function": {"name": "look_up", "arguments": '{"or'}}
-    model.streams(
+    model.stream_parts(
         {"delta": {"role": "assistant", "content": None, "tool_calls": [first_piece]}},
         {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": 'der": 7}'}}]}},
         {"delta": {}, "finish_reason": "tool_calls"},
@@ -151,24 +151,24 @@ def test_tools_are_called_whole_and_in_pieces(model: Script, client: OpenAI) -> 
     arguments = "".join(piece.function.arguments or "" for piece in pieces if piece.function)
     assert whole.model_dump()["function"] == {"name": "look_up", "arguments": '{"order": 7}'}
     assert arguments == '{"order": 7}'
-    assert all(request["tools"][0]["function"]["name"] == "look_up" for request in model.asked)
+    assert all(request["tools"][0]["function"]["name"] == "look_up" for request in model.requests)
     messages: Any = [
         *MESSAGES,
         completion.choices[0].message.model_dump(exclude_none=True),
         {"role": "tool", "tool_call_id": "call_1", "content": "paid"},
     ]
     client.chat.completions.create(model=MODEL, messages=messages, tools=[TOOL])
-    assert [message["role"] for message in model.asked[-1]["messages"]][-3:] == ["user", "assistant", "tool"]
+    assert [message["role"] for message in model.requests[-1]["messages"]][-3:] == ["user", "assistant", "tool"]
 
 
 def test_structured_output_is_parsed_by_the_client(model: Script, client: OpenAI) -> None:
     class Reply(BaseModel):
         subject: str
 
-    model.says({"message": {"role": "assistant", "content": '{"subject": "Refund"}'}})
+    model.answer_with({"message": {"role": "assistant", "content": '{"subject": "Refund"}'}})
     completion = client.chat.completions.parse(model=MODEL, messages=MESSAGES, response_format=Reply)
     assert completion.choices[0].message.parsed == Reply(subject="Refund")
-    assert model.asked[0]["response_format"]["json_schema"]["name"] == "Reply"
+    assert model.requests[0]["response_format"]["json_schema"]["name"] == "Reply"
 
 
 def test_parameters_reach_the_model_and_several_choices_with_their_logprobs_come_back(model: Script, client: OpenAI) -> None:
@@ -176,7 +176,7 @@ def test_parameters_reach_the_model_and_several_choices_with_their_logprobs_come
     choices = [
         {"message": {"role": "assistant", "content": text}, "logprobs": {"content": [token], "refusal": None}} for text in ("Hi", "Ho")
     ]
-    model.says(*choices)
+    model.answer_with(*choices)
     completion = client.chat.completions.create(
         model=MODEL, messages=MESSAGES, n=2, logprobs=True, seed=7, stop=["\n\n"], temperature=0.5, max_tokens=16, extra_body={"min_p": 0.1}
     )
@@ -184,13 +184,13 @@ def test_parameters_reach_the_model_and_several_choices_with_their_logprobs_come
     logprobs = completion.choices[1].logprobs
     assert logprobs is not None
     assert [one.token for one in logprobs.content or []] == ["Hi"]
-    [request] = model.asked
+    [request] = model.requests
     expected = {"n": 2, "logprobs": True, "seed": 7, "stop": ["\n\n"], "temperature": 0.5, "max_tokens": 16, "min_p": 0.1, "model": "m"}
     assert {name: request.get(name) for name in expected} == expected
 
 
 def test_a_model_that_breaks_off_raises_in_the_middle_of_the_stream(model: Script, client: OpenAI) -> None:
-    model.streams(HELLO, breaks=True)
+    model.stream_parts(HELLO, breaks=True)
     stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     seen: list[ChatCompletionChunk] = []
     with pytest.raises(openai.APIError) as error_info:
@@ -202,7 +202,7 @@ def test_a_client_that_leaves_still_has_its_output_stored(
     cloud: LaptopCloud, model: Script, client: OpenAI, scripted_tenant: Tenant
 ) -> None:
     rest = threading.Event()
-    model.streams(HELLO, rest, REST, STOP)
+    model.stream_parts(HELLO, rest, REST, STOP)
     stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     output_id = next(stream).id
     before = cloud.stored_events(scripted_tenant.tenant_id)
@@ -356,7 +356,7 @@ def test_the_node_client_gets_a_whole_answer(model: Script, node: NodeClient) ->
 
 def test_the_node_client_has_the_first_chunk_before_the_last_is_made(model: Script, node: NodeClient) -> None:
     rest = threading.Event()
-    model.streams(HELLO, rest, REST, STOP)
+    model.stream_parts(HELLO, rest, REST, STOP)
     node.ask(stream=True, stream_options={"include_usage": True})
     kind, first = node.next()
     assert (kind, first["choices"][0]["delta"]["content"]) == ("chunk", "Dear")
@@ -385,7 +385,7 @@ def test_the_node_client_raises_its_own_errors(model: Script, node: NodeClient, 
 
 
 def test_the_node_client_raises_in_the_middle_of_a_stream(model: Script, node: NodeClient) -> None:
-    model.streams(HELLO, breaks=True)
+    model.stream_parts(HELLO, breaks=True)
     node.ask(stream=True)
     assert node.next()[0] == "chunk"
     kind, error = node.next()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.loopback import Quiet, served
+from tests.fakes.loopback import QuietHandler, serve_handler
 from tests.laptop_cloud import ROOT, LaptopCloud, until
 
 BLOCKS = re.findall(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```$", (ROOT / "docs/integrate.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -32,7 +32,7 @@ if (!(await rlaas.flush()) || rlaas.stats().acknowledged !== 1) throw new Error(
 """
 
 
-class Completions(Quiet):
+class Completions(QuietHandler):
     """A model behind OpenAI's API."""
 
     def do_POST(self) -> None:
@@ -51,7 +51,7 @@ class Completions(Quiet):
 
 @pytest.fixture
 def openai_url() -> Iterator[str]:
-    with served(Completions) as url:
+    with serve_handler(Completions) as url:
         yield f"{url}/v1"
 
 

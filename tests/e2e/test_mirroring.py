@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.model_server import ModelServer, model_server
+from tests.fakes.model_server import ModelServer, serve_model
 from tests.laptop_cloud import PROMPT, SKILL, LaptopCloud, Tenant, until
 
 REQUESTS = 20
@@ -44,7 +44,7 @@ def shadow_outputs(cloud: LaptopCloud, tenant_id: str) -> list[dict[str, Any]]:
 def test_each_mirrored_request_ends_as_an_output_or_as_a_dead_letter_and_users_notice_nothing(cloud: LaptopCloud) -> None:
     tenant = cloud.tenant()
     tenant.admin("PUT", f"skills/{SKILL}", {})
-    with model_server() as control_model, model_server() as shadow_model:
+    with serve_model() as control_model, serve_model() as shadow_model:
         shadow_model.fails_on = lambda prompt: int(prompt.split()[-1]) % 10 < 3
         control, shadow = policy(tenant, control_model, "served"), policy(tenant, shadow_model, "unseen")
         arms = [{"policy_id": shadow, "mode": "shadow", "weight": 1.0}]

@@ -13,7 +13,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.fakes.openai_server import Script, openai_server
+from tests.fakes.openai_server import Script, serve_openai
 from tests.laptop_cloud import PROMPT, SKILL, LaptopCloud, Tenant
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ MODEL = f"rlaas::{SKILL}"
 @pytest.fixture(scope="module")
 def script() -> Iterator[Script]:
     """The model server that the tenant `scripted` asks."""
-    with openai_server() as server:
+    with serve_openai() as server:
         yield server
 
 
@@ -41,9 +41,9 @@ def scripted(cloud: LaptopCloud, script: Script) -> Tenant:
 @pytest.fixture
 def model(script: Script) -> Script:
     """`script`, saying what it says by itself."""
-    script.asked = []
-    script.says({"message": {"role": "assistant", "content": "Dear Ada"}})
-    script.streams({"delta": {"content": "Dear"}}, {"delta": {"content": " Ada"}}, {"delta": {}, "finish_reason": "stop"})
+    script.requests = []
+    script.answer_with({"message": {"role": "assistant", "content": "Dear Ada"}})
+    script.stream_parts({"delta": {"content": "Dear"}}, {"delta": {"content": " Ada"}}, {"delta": {}, "finish_reason": "stop"})
     return script
 
 
@@ -59,7 +59,7 @@ def client(cloud: LaptopCloud, key: str) -> OpenAI:
 
 def test_the_first_words_are_here_before_the_last_are_made(model: Script, client: OpenAI) -> None:
     rest = threading.Event()
-    model.streams({"delta": {"content": "Dear"}}, rest, {"delta": {"content": " Ada"}}, {"delta": {}, "finish_reason": "stop"})
+    model.stream_parts({"delta": {"content": "Dear"}}, rest, {"delta": {"content": " Ada"}}, {"delta": {}, "finish_reason": "stop"})
     with client.responses.stream(model=MODEL, input="I was charged twice.") as stream:
         first = next(event for event in stream if event.type == "response.output_text.delta")
         assert first.delta == "Dear"
@@ -76,7 +76,7 @@ def test_a_response_takes_feedback_and_is_gone_on_from_by_its_tenant_alone(
     answer = scripted.post("v1/feedback.submit", feedback)
     assert (answer.status_code, answer.json()["pending"]) == (201, False)
     client.responses.create(model=MODEL, input="In French.", previous_response_id=response.id)
-    assert [message["content"] for message in model.asked[-1]["messages"]][-3:] == ["I was charged twice.", "Dear Ada", "In French."]
+    assert [message["content"] for message in model.requests[-1]["messages"]][-3:] == ["I was charged twice.", "Dear Ada", "In French."]
     stranger = client.with_options(api_key=cloud.key(tenant.tenant_id, ("infer",)))
     with pytest.raises(openai.NotFoundError) as refused:
         stranger.responses.create(model=MODEL, input="In French.", previous_response_id=response.id)
@@ -84,7 +84,7 @@ def test_a_response_takes_feedback_and_is_gone_on_from_by_its_tenant_alone(
 
 
 def test_a_stream_that_breaks_off_raises(model: Script, client: OpenAI) -> None:
-    model.streams({"delta": {"content": "Dear"}}, breaks=True)
+    model.stream_parts({"delta": {"content": "Dear"}}, breaks=True)
     with pytest.raises(openai.APIError) as broken:
         list(client.responses.create(model=MODEL, input="I was charged twice.", stream=True))
     assert broken.value.code == "dependency_unavailable"

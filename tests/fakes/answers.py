@@ -8,10 +8,10 @@ from rlaas.evaluation.asking import Answer, Question
 
 @dataclass
 class MemoryAnswers:
-    kept: list[Answer] = field(default_factory=list)
+    entries: list[Answer] = field(default_factory=list)
 
     def list_answered(self) -> set[Question]:
-        return {(answer.row, answer.system) for answer in self.kept}
+        return {(answer.row, answer.system) for answer in self.entries}
 
     def keep(self, answers: Sequence[Answer]) -> None:
-        self.kept += answers
+        self.entries += answers

@@ -15,35 +15,35 @@ class EchoBackend:
 
     down: set[str] = field(default_factory=set)
     refuses: set[str] = field(default_factory=set)
-    asked: list[tuple[str, tuple[Message, ...], float]] = field(default_factory=list)
+    requests: list[tuple[str, tuple[Message, ...], float]] = field(default_factory=list)
     calls: list[ChatCall] = field(default_factory=list)
 
     def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
         text = self._text(backend, call, timeout_s)
-        return Completion((Choice(text, "stop"),), usage_of(text), model=backend.model)
+        return Completion((Choice(text, "stop"),), count_usage(text), model=backend.model)
 
     def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
         text = self._text(backend, call, timeout_s)
-        for word in words(text):
+        for word in split_words(text):
             yield Delta(text=word, model=backend.model)
         yield Delta(finish_reason="stop", model=backend.model)
-        yield Delta(usage=usage_of(text), model=backend.model)
+        yield Delta(usage=count_usage(text), model=backend.model)
 
     def _text(self, backend: BackendSpec, call: ChatCall, timeout_s: float) -> str:
         for name in sorted(self.refuses & call.parameters.keys()):
             raise InvalidInput(f"the model does not take {name!r}", param=name)
-        self.asked.append((backend.model, call.messages, timeout_s))
+        self.requests.append((backend.model, call.messages, timeout_s))
         self.calls.append(call)
         if backend.model in self.down:
             raise BackendFailed("the model endpoint answered ModelError")
         return f"{backend.model}: {call.messages[-1].content}"
 
 
-def usage_of(text: str) -> Usage:
+def count_usage(text: str) -> Usage:
     """Seven input tokens, and an output token for each word."""
     return Usage(input_tokens=7, output_tokens=len(text.split()))
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """`text` in pieces that end with a space, but for the last."""
     return [word + " " for word in text.split(" ")[:-1]] + [text.rpartition(" ")[2]]

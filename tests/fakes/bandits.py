@@ -8,13 +8,13 @@ from rlaas.experiments.allocation import BanditStatistics
 
 @dataclass
 class MemoryBandits:
-    held: dict[tuple[str, str], BanditStatistics] = field(default_factory=dict)
+    statistics: dict[tuple[str, str], BanditStatistics] = field(default_factory=dict)
 
     def load(self, tenant_id: str, skill: str) -> BanditStatistics | None:
-        return self.held.get((tenant_id, skill))
+        return self.statistics.get((tenant_id, skill))
 
     def save(self, statistics: BanditStatistics) -> None:
-        existing = self.held.get((statistics.tenant_id, statistics.skill))
+        existing = self.statistics.get((statistics.tenant_id, statistics.skill))
         if statistics.version != (existing.version if existing else 0) + 1:
             raise Conflict("another run was faster")
-        self.held[statistics.tenant_id, statistics.skill] = statistics
+        self.statistics[statistics.tenant_id, statistics.skill] = statistics

@@ -14,13 +14,13 @@ TOOLS: Any = [
 ]
 
 
-def completion(message: dict[str, Any], finish_reason: str = "stop") -> str:
+def make_completion(message: dict[str, Any], finish_reason: str = "stop") -> str:
     """What a model answers, in OpenAI's chat API."""
     choice = {"index": 0, "message": {"role": "assistant", "content": None, **message}, "finish_reason": finish_reason}
     return json.dumps({"id": "x", "model": "m", "choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
 
 
-def calls(*names: str) -> str:
+def make_calls(*names: str) -> str:
     """A completion that calls tools."""
     made = [{"id": f"call_{name}", "type": "function", "function": {"name": name, "arguments": '{"id":"7"}'}} for name in names]
-    return completion({"tool_calls": made}, "tool_calls")
+    return make_completion({"tool_calls": made}, "tool_calls")

@@ -10,7 +10,7 @@ from typing import Any
 from rlaas.errors import DependencyUnavailable
 from rlaas.privacy.patterns import Span
 from rlaas.privacy.settings import ModelEntity
-from tests.fakes.loopback import Quiet, served
+from tests.fakes.loopback import QuietHandler, serve_handler
 
 
 @dataclass
@@ -19,10 +19,10 @@ class WordFinder:
 
     words: Mapping[str, ModelEntity] = field(default_factory=lambda: {"Ada Park": "PERSON", "Zabrze": "LOCATION"})
     down: bool = False
-    asked: list[tuple[list[str], list[ModelEntity]]] = field(default_factory=list)
+    requests: list[tuple[list[str], list[ModelEntity]]] = field(default_factory=list)
 
     def find(self, texts: Sequence[str], entities: Sequence[ModelEntity]) -> list[list[Span]]:
-        self.asked.append((list(texts), list(entities)))
+        self.requests.append((list(texts), list(entities)))
         if self.down:
             raise DependencyUnavailable("the function that finds names failed")
         return [
@@ -42,7 +42,7 @@ class LambdaServer:
     """The calls so far (function, event), and what the server does in place of answering."""
 
     url: str
-    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     failing: bool = False
     throttling: bool = False
     nonsense: str | None = None
@@ -50,14 +50,14 @@ class LambdaServer:
 
 
 @contextmanager
-def lambda_server(handler: Callable[[dict[str, Any]], object]) -> Iterator[LambdaServer]:
+def serve_lambda(handler: Callable[[dict[str, Any]], object]) -> Iterator[LambdaServer]:
     """Serve Invoke by `handler` on a free port of the loopback until the block ends."""
     state = LambdaServer(url="")
 
-    class Invocations(Quiet):
+    class Invocations(QuietHandler):
         def do_POST(self) -> None:
             event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            state.asked.append((self.path.split("/")[3], event))
+            state.requests.append((self.path.split("/")[3], event))
             if state.silent is not None:
                 state.silent.wait()
             if state.throttling:
@@ -68,7 +68,7 @@ def lambda_server(handler: Callable[[dict[str, Any]], object]) -> Iterator[Lambd
             else:
                 self.answer(200, (state.nonsense or json.dumps(handler(event))).encode())
 
-    with served(Invocations) as state.url:
+    with serve_handler(Invocations) as state.url:
         try:
             yield state
         finally:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def event(name: str, payload: bytes, *, content_type: str = "application/json") -> bytes:
+def encode_event(name: str, payload: bytes, *, content_type: str = "application/json") -> bytes:
     """An event's message."""
     return _message({":message-type": "event", ":event-type": name, ":content-type": content_type}, payload)
 
 
-def exception(name: str, payload: Mapping[str, Any]) -> bytes:
+def encode_exception(name: str, payload: Mapping[str, Any]) -> bytes:
     """The message of a modelled exception, which ends a stream."""
     headers = {":message-type": "exception", ":exception-type": name, ":content-type": "application/json"}
     return _message(headers, json.dumps(payload).encode())

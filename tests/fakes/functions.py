@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.fakes.gateway import lambda_context
+from tests.fakes.gateway import make_lambda_context
 
 
 class FunctionsHere:
@@ -19,7 +19,7 @@ class FunctionsHere:
         name = FunctionName.split(":")[6]
         self.calls.append(name)
         try:
-            answer, error_fields = self.handlers[name](json.loads(Payload), lambda_context(name)), {}
+            answer, error_fields = self.handlers[name](json.loads(Payload), make_lambda_context(name)), {}
         except Exception as error:
             answer, error_fields = {"errorType": type(error).__name__, "errorMessage": str(error)}, {"FunctionError": "Unhandled"}
         return {"Payload": io.BytesIO(json.dumps(answer).encode()), **error_fields}

@@ -11,7 +11,7 @@ _PARAMETERS = {"/v1/models/": "model", "/ofrep/v1/evaluate/flags/": "key"}
 """The parameter at the end of the paths below each folder."""
 
 
-def proxy_event(
+def make_proxy_event(
     path: str,
     body: object,
     *,
@@ -57,7 +57,7 @@ class TimeLeft(LambdaContext):
         return self._milliseconds
 
 
-def lambda_context(function: str = "consumer") -> LambdaContext:
+def make_lambda_context(function: str = "consumer") -> LambdaContext:
     """The context of a call of `function`."""
     context = LambdaContext()
     context._invoked_function_arn = f"arn:aws:lambda:us-east-1:123456789012:function:{function}"

@@ -20,7 +20,7 @@ from rlaas.routing.route import Route
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
-from tests.fakes.gateway import lambda_context
+from tests.fakes.gateway import make_lambda_context
 from tests.fakes.worlds import SKILL, TENANT
 
 if TYPE_CHECKING:
@@ -77,18 +77,18 @@ class Mirroring:
         )
         event = prepare(output, TENANT, received_at=at)
         self.events.put_new(event)
-        return record(event, number)
+        return make_record(event, number)
 
     def mirror(self, records: list[dict[str, Any]]) -> dict[str, Any]:
         """Call the function with a batch of the stream."""
-        return dict(follow({"Records": records}, lambda_context()))
+        return dict(follow({"Records": records}, make_lambda_context()))
 
     def drain(self) -> int:
         """Deliver messages, ten at a time, until the queue is empty; the number of calls."""
         calls = 0
         while messages := self.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages", []):
             records = [{"messageId": message["MessageId"], "body": message["Body"]} for message in messages]
-            failed_ids = {failure["itemIdentifier"] for failure in shadow({"Records": records}, lambda_context())["batchItemFailures"]}
+            failed_ids = {failure["itemIdentifier"] for failure in shadow({"Records": records}, make_lambda_context())["batchItemFailures"]}
             done = [message for message in messages if message["MessageId"] not in failed_ids]
             if done:
                 entries = [{"Id": str(at), "ReceiptHandle": message["ReceiptHandle"]} for at, message in enumerate(done)]
@@ -102,7 +102,7 @@ class Mirroring:
         return int(counts["ApproximateNumberOfMessages"])
 
 
-def record(stored: StoredEvent, number: int) -> dict[str, Any]:
+def make_record(stored: StoredEvent, number: int) -> dict[str, Any]:
     """The stream's record of a new event."""
     image = build_item(stored, expires_at=stored.received_at)
     return {"eventID": f"e{number}", "eventName": "INSERT", "dynamodb": {"SequenceNumber": str(number), "NewImage": image}}

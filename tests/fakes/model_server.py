@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from tests.fakes.backend import usage_of, words
-from tests.fakes.event_stream import event
-from tests.fakes.loopback import Quiet, served
+from tests.fakes.backend import count_usage, split_words
+from tests.fakes.event_stream import encode_event
+from tests.fakes.loopback import QuietHandler, serve_handler
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelRequest:
     """One request; `endpoint` is the model's name for vendors other than SageMaker."""
 
     endpoint: str
@@ -33,7 +33,7 @@ class ModelServer:
     streams end in the middle."""
 
     url: str
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[ModelRequest] = field(default_factory=list)
     down: set[str] = field(default_factory=set)
     refuses: set[str] = field(default_factory=set)
     fails_on: Callable[[str], bool] | None = None
@@ -44,11 +44,11 @@ class ModelServer:
 
 
 @contextmanager
-def model_server() -> Iterator[ModelServer]:
+def serve_model() -> Iterator[ModelServer]:
     """Serve on a free port of the loopback until the block ends."""
     state = ModelServer(url="")
 
-    class Models(Quiet):
+    class Models(QuietHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             component = self.headers.get("X-Amzn-SageMaker-Inference-Component")
@@ -56,7 +56,7 @@ def model_server() -> Iterator[ModelServer]:
             dialect = {"endpoints": "sagemaker", "model": "bedrock"}.get(parts[0], "anthropic" if parts[-1] == "messages" else "openai")
             endpoint = parts[1] if dialect in ("sagemaker", "bedrock") else body["model"]
             headers = {name.lower(): value for name, value in self.headers.items()}
-            state.asked.append(Asked(endpoint, component, body, headers))
+            state.requests.append(ModelRequest(endpoint, component, body, headers))
             if state.silent is not None:
                 state.silent.wait()
             model = component or endpoint
@@ -87,12 +87,12 @@ def model_server() -> Iterator[ModelServer]:
             # A part may end anywhere, in the middle of a character too.
             parts = [stream[start : start + 50] for start in range(0, len(stream), 50)]
             chunks = parts[: len(parts) // 2] if state.breaks_off else parts
-            content = b"".join(event("PayloadPart", part, content_type="application/octet-stream") for part in chunks)
+            content = b"".join(encode_event("PayloadPart", part, content_type="application/octet-stream") for part in chunks)
             self.answer(200, content, {"Content-Type": "application/vnd.amazon.eventstream"})
 
         def _openai_whole(self, model: str, text: str) -> None:
             choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-            usage = usage_of(text)
+            usage = count_usage(text)
             token_counts = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
             self._json({"id": "chatcmpl-1", "model": model, "choices": [choice], "usage": token_counts})
 
@@ -100,16 +100,16 @@ def model_server() -> Iterator[ModelServer]:
             self.answer(200, _openai_events(model, text), {"Content-Type": "text/event-stream"})
 
         def _anthropic_whole(self, model: str, text: str) -> None:
-            usage = usage_of(text).model_dump(exclude={"cached_tokens"})
+            usage = count_usage(text).model_dump(exclude={"cached_tokens"})
             content = [{"type": "text", "text": text}]
             self._json({"type": "message", "model": model, "content": content, "stop_reason": "end_turn", "usage": usage})
 
         def _anthropic_stream(self, model: str, text: str) -> None:
-            usage = usage_of(text)
+            usage = count_usage(text)
             events: list[dict[str, Any]] = [
                 {"type": "message_start", "message": {"model": model, "usage": {"input_tokens": usage.input_tokens, "output_tokens": 1}}},
                 {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-                *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}} for word in words(text)),
+                *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}} for word in split_words(text)),
                 {"type": "content_block_stop", "index": 0},
                 {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": usage.output_tokens}},
                 {"type": "message_stop"},
@@ -124,12 +124,12 @@ def model_server() -> Iterator[ModelServer]:
         def _bedrock_stream(self, model: str, text: str) -> None:
             events: list[tuple[str, dict[str, Any]]] = [
                 ("messageStart", {"role": "assistant"}),
-                *(("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": word}}) for word in words(text)),
+                *(("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": word}}) for word in split_words(text)),
                 ("contentBlockStop", {"contentBlockIndex": 0}),
                 ("messageStop", {"stopReason": "end_turn"}),
                 ("metadata", {"usage": _bedrock_usage(text), "metrics": {"latencyMs": 1}}),
             ]
-            content = b"".join(event(name, json.dumps(payload).encode()) for name, payload in events)
+            content = b"".join(encode_event(name, json.dumps(payload).encode()) for name, payload in events)
             self.answer(200, content, {"Content-Type": "application/vnd.amazon.eventstream"})
 
         def _answer_failure(self, dialect: str) -> None:
@@ -147,7 +147,7 @@ def model_server() -> Iterator[ModelServer]:
         def _json(self, body: dict[str, Any], *, status: int = 200, error: str | None = None) -> None:
             self.answer(status, json.dumps(body).encode(), {"x-amzn-ErrorType": error} if error else {})
 
-    with served(Models) as state.url:
+    with serve_handler(Models) as state.url:
         try:
             yield state
         finally:
@@ -162,13 +162,13 @@ def _openai_events(model: str, text: str) -> bytes:
     def choice(delta: dict[str, Any], finish_reason: str | None = None) -> list[dict[str, Any]]:
         return [{"index": 0, "delta": delta, "finish_reason": finish_reason}]
 
-    usage = usage_of(text)
+    usage = count_usage(text)
     token_counts = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
-    pieces = [chunk(choice({"content": word})) for word in words(text)]
+    pieces = [chunk(choice({"content": word})) for word in split_words(text)]
     return "".join([*pieces, chunk(choice({}, "stop")), chunk([], usage=token_counts), "data: [DONE]\n\n"]).encode()
 
 
 def _bedrock_usage(text: str) -> dict[str, int]:
-    usage = usage_of(text)
+    usage = count_usage(text)
     total = usage.input_tokens + usage.output_tokens
     return {"inputTokens": usage.input_tokens, "outputTokens": usage.output_tokens, "totalTokens": total}

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.fakes.loopback import Quiet, served
+from tests.fakes.loopback import QuietHandler, serve_handler
 
 Part = dict[str, Any] | threading.Event
 WAIT_S = 60.0
@@ -24,14 +24,14 @@ class Script:
     parts: Sequence[Part] = ()
     status: int = 200
     breaks: bool = False
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
 
-    def says(self, *choices: dict[str, Any]) -> None:
+    def answer_with(self, *choices: dict[str, Any]) -> None:
         """From now on answer whole with these choices."""
         self.whole = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "usage": USAGE}
         self.whole["choices"] = [{"index": index, "finish_reason": "stop", **choice} for index, choice in enumerate(choices)]
 
-    def streams(self, *parts: Part, breaks: bool = False) -> None:
+    def stream_parts(self, *parts: Part, breaks: bool = False) -> None:
         """From now on stream these choices, one a chunk, then the usage."""
         last: dict[str, Any] = {"choices": [], "usage": USAGE}
         chunks = [
@@ -41,14 +41,14 @@ class Script:
 
 
 @contextmanager
-def openai_server() -> Iterator[Script]:
+def serve_openai() -> Iterator[Script]:
     """Serve on a free port of the loopback until the block ends."""
     script = Script(url="")
 
-    class Completions(Quiet):
+    class Completions(QuietHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            script.asked.append(body)
+            script.requests.append(body)
             if script.status != 200:
                 error = {"message": "not now", "type": "server_error", "param": None, "code": None}
                 self.answer(script.status, json.dumps({"error": error}).encode())
@@ -76,7 +76,7 @@ def openai_server() -> Iterator[Script]:
             event = f"data: {data}\n\n".encode()
             self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
 
-    with served(Completions) as url:
+    with serve_handler(Completions) as url:
         script.url = f"{url}/v1"
         try:
             yield script

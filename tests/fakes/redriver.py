@@ -11,15 +11,15 @@ FIRST = "1767225600000 batches aws/lambda/m/s/2026"
 class MemoryRedriver:
     """Two pages: one handled, and one left."""
 
-    kept: int = 2
-    asked: list[str | None] = field(default_factory=list)
+    batches: int = 2
+    requests: list[str | None] = field(default_factory=list)
 
     def count_waiting(self) -> dict[FailedWorkKind, int]:
-        return {"batches": self.kept, "calls": 0, "shadows": 0, "lake": 0}
+        return {"batches": self.batches, "calls": 0, "shadows": 0, "lake": 0}
 
     def play(self, cursor: str | None) -> RedrivePage:
-        self.asked.append(cursor)
+        self.requests.append(cursor)
         if cursor is None:
-            self.kept -= 1
+            self.batches -= 1
             return RedrivePage(handled=1, cursor=FIRST)
         return RedrivePage(left=(Left(what="aws/lambda/m/s/2027", why="its consumer still fails"),))

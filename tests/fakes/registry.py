@@ -19,7 +19,7 @@ from rlaas.tenancy.keys import ApiKey
 from rlaas.tenancy.registry import Change, Page, Record, Stored, decode_cursor, encode_cursor, key_key, skill_key
 
 
-def content_of(stored: Stored[BaseModel]) -> str:
+def make_content(stored: Stored[BaseModel]) -> str:
     return hash_canonical_json([stored.record.model_dump(mode="json"), stored.change.actor, stored.change.reason])
 
 
@@ -39,7 +39,7 @@ class MemoryRegistry:
     def iterate_contents(self, tenant_id: str) -> Iterator[Content]:
         for (tenant, sort_key), stored in self.records.items():
             if tenant == tenant_id:
-                yield Content(sort_key, stored.version, content_of(stored), stored.change.at)
+                yield Content(sort_key, stored.version, make_content(stored), stored.change.at)
 
     def list(
         self, model: type[Record], tenant_id: str, prefix: str, *, limit: int = 100, cursor: str | None = None, newest_first: bool = False

@@ -18,7 +18,7 @@ from rlaas.telemetry.store import StoredEvent
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.guards import MemoryGuards
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import NOW, SKILL, TENANT, furnished
+from tests.fakes.worlds import NOW, SKILL, TENANT, furnish_registry
 
 OLD, NEW = f"{SKILL}@v1", f"{SKILL}@v2"
 SETTINGS = RolloutSettings(
@@ -44,24 +44,24 @@ def dump_evidence(state: TrialState) -> object:
 
 @dataclass
 class MemoryTrials:
-    held: dict[tuple[str, str, str], TrialState] = field(default_factory=dict)
+    states: dict[tuple[str, str, str], TrialState] = field(default_factory=dict)
 
     def load(self, tenant_id: str, skill: str, rollout_id: str) -> TrialState | None:
-        return self.held.get((tenant_id, skill, rollout_id))
+        return self.states.get((tenant_id, skill, rollout_id))
 
     def save(self, state: TrialState) -> None:
         key = (state.tenant_id, state.skill, state.rollout_id)
-        existing = self.held.get(key)
+        existing = self.states.get(key)
         if state.version != (existing.version if existing else 0) + 1:
             raise Conflict("another look was faster")
-        self.held[key] = TrialState.model_validate_json(state.model_dump_json())
+        self.states[key] = TrialState.model_validate_json(state.model_dump_json())
 
 
 @dataclass
 class World:
     """A skill with two policies and a clock that traffic moves."""
 
-    registry: MemoryRegistry = field(default_factory=furnished)
+    registry: MemoryRegistry = field(default_factory=furnish_registry)
     events: MemoryEventStore = field(default_factory=MemoryEventStore)
     trials: MemoryTrials = field(default_factory=MemoryTrials)
     guards: MemoryGuards = field(default_factory=MemoryGuards)
@@ -71,7 +71,7 @@ class World:
     def clock(self) -> datetime:
         return self.now
 
-    def later(self, seconds: float) -> datetime:
+    def advance(self, seconds: float) -> datetime:
         self.now += timedelta(seconds=seconds)
         return self.now
 
@@ -84,14 +84,14 @@ class World:
         route = self.registry.get_route(TENANT, SKILL)
         return assign(route, unit, decision_id=f"dec_{self.count}", decided_at=self.now)
 
-    def asked(self, unit: str | None = None, *, user: str | None = None) -> tuple[str, Decision]:
+    def ask(self, unit: str | None = None, *, user: str | None = None) -> tuple[str, Decision]:
         """Store a new interaction; its id and the decision for it."""
         self.count += 1
         name = f"i{self.count}"
         self.put(InteractionCreated(interaction_id=name, skill=SKILL, inputs={"email": "?"}, thread_id=unit, user_id=user), self.now)
         return name, self.decide(unit or name)
 
-    def served(
+    def serve(
         self,
         unit: str | None = None,
         *,
@@ -103,29 +103,29 @@ class World:
         decision: Decision | None = None,
     ) -> OutputProduced:
         """Store a request and its answer `took` seconds later; the output."""
-        name, own_decision = self.asked(unit, user=user)
+        name, own_decision = self.ask(unit, user=user)
         more = {"thread_id": unit, "user_id": user, "latency_ms": latency_ms, "cost_usd": cost_usd}
-        return self.answers(name, decision or own_decision, text=text, took=took, **more)
+        return self.answer(name, decision or own_decision, text=text, took=took, **more)
 
-    def answers(self, name: str, decision: Decision, *, text: str = "Dear customer", took: float = 1.0, **more: object) -> OutputProduced:
+    def answer(self, name: str, decision: Decision, *, text: str = "Dear customer", took: float = 1.0, **more: object) -> OutputProduced:
         """Store the answer to an interaction, `took` seconds from now."""
         about = {"interaction_id": name, "skill": SKILL, "text": text, "policy_id": decision.policy_id, "decision": decision}
         output = OutputProduced.model_validate({"output_id": f"o{self.count}", **about, **more})
         self.put(output, self.now + timedelta(seconds=took))
         return output
 
-    def failed(self, unit: str | None = None) -> Decision:
+    def fail(self, unit: str | None = None) -> Decision:
         """Store a request that nobody answered; its decision."""
-        name, decision = self.asked(unit)
-        self.fails(name, decision)
+        name, decision = self.ask(unit)
+        self.store_failure(name, decision)
         return decision
 
-    def fails(self, name: str, decision: Decision) -> None:
+    def store_failure(self, name: str, decision: Decision) -> None:
         """Store that nobody answered an interaction."""
         failure = RequestFailed(failure_id=f"fail{self.count}", interaction_id=name, skill=SKILL, decision=decision, reason="nobody")
         self.put(failure, self.now + timedelta(seconds=1))
 
-    def acted(self, output: OutputProduced, action: Act, *, after: float = 2.0, claimed: datetime | None = None) -> None:
+    def act(self, output: OutputProduced, action: Act, *, after: float = 2.0, claimed: datetime | None = None) -> None:
         """Store somebody's action on a draft, `after` seconds from now, and its reward."""
         at = self.now + timedelta(seconds=after)
         feedback = FeedbackSubmitted(
@@ -155,21 +155,21 @@ class World:
             **more,
         )
 
-    def conductor(self, rollout_id: str = "rol_1") -> Conductor:
+    def make_conductor(self, rollout_id: str = "rol_1") -> Conductor:
         return Conductor(self.registry, self.events, self.trials, self.guards, self.clock, TENANT, SKILL, rollout_id)
 
-    def history(self, units: int = 60) -> None:
+    def make_history(self, units: int = 60) -> None:
         """The control's week: every other draft was sent."""
         for number in range(units):
-            self.later(10)
-            self.acted(self.served(), "sent" if number % 2 else "discarded")
-        self.later(10)
+            self.advance(10)
+            self.act(self.serve(), "sent" if number % 2 else "discarded")
+        self.advance(10)
 
-    def begun(self, settings: RolloutSettings = SETTINGS) -> Conductor:
+    def begin_rollout(self, settings: RolloutSettings = SETTINGS) -> Conductor:
         """Start a rollout after the control's week; its conductor, in the first step."""
-        self.history()
+        self.make_history()
         self.request(settings=settings)
-        conductor = self.conductor()
+        conductor = self.make_conductor()
         conductor.begin()
         assert conductor.set_weight(0) == "running"
         return conductor

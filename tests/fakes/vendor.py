@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from tests.fakes.loopback import Quiet, served
+from tests.fakes.loopback import QuietHandler, serve_handler
 
 Json = dict[str, Any]
 MODEL = "stand-in-1"
@@ -22,11 +22,11 @@ PERSON = {"string": "Ada Park", "integer": 36, "number": 36.5, "boolean": True, 
 @contextmanager
 def vendor_server() -> Iterator[str]:
     """The base URL of a vendor on a free port of the loopback, until the block ends."""
-    with served(_Completions) as url:
+    with serve_handler(_Completions) as url:
         yield f"{url}/v1"
 
 
-class _Completions(Quiet):
+class _Completions(QuietHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         refused = _refuse(body)

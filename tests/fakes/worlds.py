@@ -20,7 +20,7 @@ def clock() -> datetime:
     return NOW
 
 
-def policy(version: int, *, user: str = "Reply to: {{ email }}", system: str = "", component: str | None = None) -> Policy:
+def make_policy(version: int, *, user: str = "Reply to: {{ email }}", system: str = "", component: str | None = None) -> Policy:
     bundle = PolicyBundle(
         base_model="smollm2-135m",
         prompt=ShortPrompt(system=system, user=user).graph(),
@@ -29,7 +29,7 @@ def policy(version: int, *, user: str = "Reply to: {{ email }}", system: str = "
     return Policy.of(bundle, tenant_id=TENANT, skill=SKILL, version=version, created_at=NOW)
 
 
-def route(
+def make_route(
     *, control: int = 1, arms: tuple[Arm, ...] = (), version: int = 1, last_good: RouteTarget | None = None, rollout_id: str | None = None
 ) -> Route:
     return Route(
@@ -47,16 +47,16 @@ def route(
     )
 
 
-def canary(version: int, weight: float) -> Arm:
+def make_canary_route(version: int, weight: float) -> Arm:
     return Arm(policy_id=f"{SKILL}@v{version}", mode="canary", weight=weight)
 
 
-def furnished(arms: tuple[Arm, ...] = ()) -> MemoryRegistry:
+def furnish_registry(arms: tuple[Arm, ...] = ()) -> MemoryRegistry:
     """A registry with the skill, policies 1 and 2 and a route of control 1 with `arms`."""
     registry = MemoryRegistry()
     registry.put(TENANT, skill_key(SKILL), Skill(tenant_id=TENANT, skill=SKILL, created_at=NOW), CHANGE)
     registry.put(TENANT, PRIVACY, TenantPrivacy(), CHANGE)
     for version in (1, 2):
-        registry.put_policy(policy(version), CHANGE)
-    registry.write_route(route(arms=arms), expected_version=0)
+        registry.put_policy(make_policy(version), CHANGE)
+    registry.write_route(make_route(arms=arms), expected_version=0)
     return registry

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.fakes.openai_server import Script, openai_server
+from tests.fakes.openai_server import Script, serve_openai
 from tests.laptop_cloud import SKILL, LaptopCloud, Tenant, until
 
 FUNCTIONS = ("rlaas-local-admin", "rlaas-local-inference")
@@ -14,8 +14,8 @@ ASK = {"skill": SKILL, "inputs": {"email": "?"}}
 
 @pytest.fixture
 def vendor() -> Iterator[Script]:
-    with openai_server() as script:
-        script.says({"message": {"content": "hello"}})
+    with serve_openai() as script:
+        script.answer_with({"message": {"content": "hello"}})
         yield script
 
 
@@ -47,12 +47,12 @@ def test_what_a_stage_does_not_allow_is_neither_registered_nor_asked(
     assert tenant.infer(inputs={"email": "?"})["text"] == "hello"
     allow("sagemaker:*", "openai:*")  # OpenAI at its own address, and this vendor is at another
     until(lambda: tenant.post("v1/infer", ASK).status_code == 424)
-    calls_before = len(vendor.asked)
+    calls_before = len(vendor.requests)
     answer = tenant.post(f"v1/admin/skills/{SKILL}/policies", {"prompt": {"user": "another {{ email }}"}, "backend": backend})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "backend")
     assert "openai@127.0.0.1:m" in answer.json()["error"]["message"]
     assert tenant.post("v1/decide", ASK).status_code == 403
     assert tenant.post("v1/infer", ASK).status_code == 424
-    assert len(vendor.asked) == calls_before
+    assert len(vendor.requests) == calls_before
     allow("openai@127.0.0.1:*")
     assert until(lambda: tenant.post("v1/infer", ASK).status_code == 200)

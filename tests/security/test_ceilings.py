@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fakes.openai_server import Script, openai_server
+from tests.fakes.openai_server import Script, serve_openai
 from tests.laptop_cloud import SKILL, LaptopCloud, Tenant
 
 PROMPT = {"user": "{{ email }}"}
@@ -19,8 +19,8 @@ def platform(cloud: LaptopCloud) -> httpx.Client:
 
 @pytest.fixture
 def vendor() -> Iterator[Script]:
-    with openai_server() as script:
-        script.says({"message": {"content": "hello"}})
+    with serve_openai() as script:
+        script.answer_with({"message": {"content": "hello"}})
         yield script
 
 
@@ -57,7 +57,7 @@ def test_the_lower_of_ceiling_and_budget_holds_and_neither_side_lifts_the_others
     answers = [tenant.post("v1/infer", ask) for _ in range(3)]
     assert [status_and_ceiling(answer) for answer in answers] == [(200, False), (200, False), (429, True)]
     assert status_and_ceiling(tenant.post("v1/decide", ask)) == (429, True)
-    assert len(vendor.asked) == 2
+    assert len(vendor.requests) == 2
     assert tenant.admin("GET", "budgets/usage")["ceilings"][0]["spent"] == 2
     strict = tenant.admin("PUT", "budgets", {"expected_version": 1, "budgets": [{**generous, "limit": 0}]})
     assert strict["version"] == 2

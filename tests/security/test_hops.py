@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fakes.loopback import Quiet, served
+from tests.fakes.loopback import QuietHandler, serve_handler
 from tests.laptop_cloud import INPUTS, SKILL, LaptopCloud, Tenant
 
 HOPS = "x-rlaas-hops"
@@ -19,7 +19,7 @@ def relay(cloud: LaptopCloud) -> Iterator[tuple[str, list[dict[str, str]]]]:
     """Another host, which forwards each request to the gateway as it is; and the headers that it received."""
     received: list[dict[str, str]] = []
 
-    class Handler(Quiet):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             sent = {name.lower(): value for name, value in self.headers.items()}
@@ -31,7 +31,7 @@ def relay(cloud: LaptopCloud) -> Iterator[tuple[str, list[dict[str, str]]]]:
             answer = httpx.post(cloud.api_url.rstrip("/") + "/v1/chat/completions", content=body, headers=forwarded_headers, timeout=30)
             self.answer(answer.status_code, answer.content)
 
-    with served(Handler) as url:
+    with serve_handler(Handler) as url:
         yield f"{url}/v1", received
 
 

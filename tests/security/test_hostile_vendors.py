@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.loopback import Quiet, served
+from tests.fakes.loopback import QuietHandler, serve_handler
 from tests.laptop_cloud import SKILL, LaptopCloud, Tenant
 
 USAGE = {"prompt_tokens": 1, "completion_tokens": 1}
@@ -83,14 +83,14 @@ def hostile() -> Iterator[Hostile]:
     """A vendor that sends the bytes of `Hostile.answer`, and a spare one beside it."""
     vendor = Hostile()
 
-    class Handler(Quiet):
+    class Handler(QuietHandler):
         def do_POST(self: BaseHTTPRequestHandler) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.close_connection = True
             with suppress(OSError):
                 vendor.answer(lambda piece: (self.wfile.write(piece), self.wfile.flush()))
 
-    class Spare(Quiet):
+    class Spare(QuietHandler):
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             choice = {"index": 0, "message": {"content": "from the spare"}, "finish_reason": "stop"}
@@ -101,7 +101,7 @@ def hostile() -> Iterator[Hostile]:
             content = f"data: {json.dumps(piece)}\n\ndata: [DONE]\n\n".encode()
             self.answer(200, content, {"Content-Type": "text/event-stream"})
 
-    with served(Handler) as url, served(Spare) as spare:
+    with serve_handler(Handler) as url, serve_handler(Spare) as spare:
         vendor.url = f"{url} {spare}"
         yield vendor
 

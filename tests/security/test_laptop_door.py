@@ -16,7 +16,7 @@ from ulid import ULID
 
 from tests.e2e.test_example import chromium as chromium  # a fixture
 from tests.e2e.test_example import running
-from tests.fakes.loopback import Quiet, served
+from tests.fakes.loopback import QuietHandler, serve_handler
 from tests.laptop_cloud import LaptopCloud
 
 INVOKE = "/2015-03-31/functions/rlaas-local-bootstrap/invocations"
@@ -95,7 +95,7 @@ await fetch("/done", { method: "POST", body: JSON.stringify({ readable, opened, 
 """
 
 
-class Page(Quiet):
+class Page(QuietHandler):
     """The page, and the server that it reports to."""
 
     aim: dict[str, Any]
@@ -125,7 +125,7 @@ def test_a_page_of_another_origin_invokes_nothing_and_reads_nothing(chromium: st
         f"--user-data-dir={tmp_path}",
         "--host-resolver-rules=MAP *.example 127.0.0.1",
     ]
-    with served(page) as url:
+    with serve_handler(page) as url:
         address = url.replace("127.0.0.1", "evil.example")
         with running([chromium, *flags, f"--user-data-dir={tmp_path}", address], stderr=subprocess.DEVNULL):
             assert page.done.wait(90), "the page did not finish"

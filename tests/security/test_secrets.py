@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.fakes.loopback import Quiet, served
+from tests.fakes.loopback import QuietHandler, serve_handler
 from tests.laptop_cloud import SKILL, LaptopCloud, Tenant
 
 KEY = "sk-the-tenants-own"
@@ -25,7 +25,7 @@ class Vendor:
 def vendor() -> Iterator[Vendor]:
     vendor = Vendor()
 
-    class Handler(Quiet):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             vendor.requests.append({name.lower(): value for name, value in self.headers.items()})
@@ -34,7 +34,7 @@ def vendor() -> Iterator[Vendor]:
                 return
             self.answer(200, json.dumps({"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}).encode())
 
-    with served(Handler) as url:
+    with serve_handler(Handler) as url:
         vendor.url = f"{url}/v1"
         yield vendor
 
@@ -85,7 +85,7 @@ def test_a_policy_from_before_is_refused_when_it_is_used(cloud: LaptopCloud, ten
 
 
 def test_a_redirect_does_not_carry_a_key_on(cloud: LaptopCloud, tenant_with_secrets: Tenant, vendor: Vendor) -> None:
-    with served(Quiet) as elsewhere:
+    with serve_handler(QuietHandler) as elsewhere:
         vendor.location = f"{elsewhere}/v1/chat/completions"
         _, policy = register_policy(tenant_with_secrets, secret="local", base_url=vendor.url)
         tenant_with_secrets.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": policy["policy_id"]})

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fakes.openai_server import Script, openai_server
+from tests.fakes.openai_server import Script, serve_openai
 from tests.laptop_cloud import SKILL, LaptopCloud, Tenant
 
 GROWING = "1.1.1.1 " * (245 * 1024 // 8)
@@ -12,7 +12,7 @@ GROWING = "1.1.1.1 " * (245 * 1024 // 8)
 
 @pytest.fixture
 def vendor(tenant: Tenant) -> Iterator[Script]:
-    with openai_server() as server:
+    with serve_openai() as server:
         backend = {"kind": "openai", "model": "m", "base_url": server.url, "timeout_s": 25}
         tenant.admin("PUT", f"skills/{SKILL}", {})
         policy = tenant.admin("POST", f"skills/{SKILL}/policies", {"prompt": {"user": "{{ email }}"}, "backend": backend})["policy_id"]
@@ -31,33 +31,33 @@ def test_what_masks_make_larger_than_an_item_is_413_by_every_way_in(cloud: Lapto
     small = {"type": "interaction", "skill": SKILL, "inputs": {"email": "1.1.1.1"}}
     results = tenant.post("v1/events:batch", {"events": [{"type": "interaction", **event}, small]}).json()["results"]
     assert [one["status"] for one in results] == [413, 201]
-    assert vendor.asked == []
+    assert vendor.requests == []
     assert cloud.stored_events(tenant.tenant_id) == before + 1
 
 
 def test_a_conversation_that_masks_make_larger_than_an_item_is_answered_and_left_out_of_what_is_stored(
     cloud: LaptopCloud, tenant: Tenant, vendor: Script
 ) -> None:
-    vendor.says({"message": {"role": "assistant", "content": "fine"}})
-    vendor.streams({"delta": {"content": "fine"}}, {"delta": {}, "finish_reason": "stop"})
+    vendor.answer_with({"message": {"role": "assistant", "content": "fine"}})
+    vendor.stream_parts({"delta": {"content": "fine"}}, {"delta": {}, "finish_reason": "stop"})
     before = cloud.stored_events(tenant.tenant_id)
     for stream in (False, True):
         body = {"model": f"rlaas::{SKILL}", "messages": [{"role": "user", "content": GROWING}], "stream": stream}
         assert tenant.post("v1/chat/completions", body).status_code == 200
-    assert len(vendor.asked) == 2
+    assert len(vendor.requests) == 2
     assert cloud.stored_events(tenant.tenant_id) == before + 4
 
 
 @pytest.mark.parametrize("text", ["x" * 2_000_000, GROWING * 4])
 def test_an_answer_that_is_paid_for_is_cut_and_not_lost(tenant: Tenant, vendor: Script, text: str) -> None:
-    vendor.says({"message": {"role": "assistant", "content": text}})
+    vendor.answer_with({"message": {"role": "assistant", "content": text}})
     body = {"skill": SKILL, "inputs": {"email": "hi"}, "interaction_id": f"int-{len(text)}"}
     first, second = (tenant.post("v1/infer", body).json() for _ in range(2))
     assert len(first["text"]) > 300_000
     assert (first["finish_reason"] == "length") == (len(first["text"]) < len(text))
     assert second["idempotent_replay"] is True
     assert len(second["text"]) > 100_000
-    assert len(vendor.asked) == 1
+    assert len(vendor.requests) == 1
 
 
 def test_a_body_of_any_depth_is_no_failure_of_ours(tenant: Tenant) -> None:

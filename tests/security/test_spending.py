@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fakes.openai_server import Script, openai_server
+from tests.fakes.openai_server import Script, serve_openai
 from tests.laptop_cloud import INPUTS, SKILL, LaptopCloud, Tenant
 
 BUDGET = 2
@@ -15,7 +15,7 @@ BUDGET = 2
 
 @pytest.fixture
 def vendor() -> Iterator[Script]:
-    with openai_server() as script:
+    with serve_openai() as script:
         yield script
 
 
@@ -43,14 +43,14 @@ def request_status(tenant: Tenant, *, stream: bool) -> int:
 
 
 def waits(vendor: Script) -> None:
-    vendor.streams({"delta": {"content": "a"}}, threading.Event())
+    vendor.stream_parts({"delta": {"content": "a"}}, threading.Event())
 
 
 FAILURES: dict[str, Any] = {
     "an error": lambda vendor: setattr(vendor, "status", 500),
     "an unreadable answer": lambda vendor: setattr(vendor, "whole", {"choices": "none"}),
     "no choices": lambda vendor: setattr(vendor, "whole", {"choices": []}),
-    "a broken stream": lambda vendor: vendor.streams({"delta": {"content": "a"}}, breaks=True),
+    "a broken stream": lambda vendor: vendor.stream_parts({"delta": {"content": "a"}}, breaks=True),
     "a stream that never goes on": waits,
 }
 
@@ -60,7 +60,7 @@ def test_a_vendor_that_fails_is_asked_no_more_often_than_the_budget_says(poor: T
     FAILURES[failure](vendor)
     statuses = [request_status(poor, stream="stream" in failure) for _ in range(BUDGET + 2)]
     assert statuses[BUDGET:] == [429, 429], statuses
-    assert len(vendor.asked) == BUDGET
+    assert len(vendor.requests) == BUDGET
 
 
 def test_a_stream_that_its_reader_leaves_counts(poor: Tenant, vendor: Script) -> None:
@@ -70,12 +70,12 @@ def test_a_stream_that_its_reader_leaves_counts(poor: Tenant, vendor: Script) ->
         with poor.http.stream("POST", "v1/chat/completions", json=body) as answer:
             next(answer.iter_lines())
     assert request_status(poor, stream=True) == 429
-    assert len(vendor.asked) == BUDGET
+    assert len(vendor.requests) == BUDGET
 
 
 def test_a_vendor_that_refuses_before_it_works_costs_nothing(poor: Tenant, vendor: Script) -> None:
     vendor.status = 401
     assert [request_status(poor, stream=False) for _ in range(BUDGET + 2)] == [424] * (BUDGET + 2)
     vendor.status = 200
-    vendor.says({"message": {"content": "hello"}})
+    vendor.answer_with({"message": {"content": "hello"}})
     assert request_status(poor, stream=False) == 200

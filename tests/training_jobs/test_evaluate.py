@@ -46,7 +46,7 @@ def answers(dataset: Path) -> list[Answer]:
     prompts = [HeldOutPrompt.model_validate_json(line) for line in (dataset / TEST_PROMPTS).read_bytes().splitlines()]
     store = MemoryAnswers()
     ask_remaining(prompts, answer_prompt, store, concurrency=4, time_is_left=lambda: True)
-    return store.kept
+    return store.entries
 
 
 def run_evaluation(tmp_path: Path) -> PromotionReport:

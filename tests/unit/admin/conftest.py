@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fakes.loopback import Quiet, served
+from tests.fakes.loopback import QuietHandler, serve_handler
 from tests.unit.admin.test_admin_api import Api
 
 
@@ -22,7 +22,7 @@ def url(api: Api) -> Iterator[str]:
     """The address of `api`, which takes the last part of a key for the caller's scopes."""
     loop = asyncio.new_event_loop()
 
-    class Gateway(Quiet):
+    class Gateway(QuietHandler):
         def do_GET(self) -> None:
             self._pass_on("GET")
 
@@ -36,6 +36,6 @@ def url(api: Api) -> Iterator[str]:
             status, answer = api.call(method, self.path, json.loads(text) if text else None, scopes=scopes)
             self.answer(status, json.dumps(answer).encode())
 
-    with served(Gateway) as address:
+    with serve_handler(Gateway) as address:
         yield address
     loop.close()

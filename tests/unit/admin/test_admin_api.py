@@ -34,13 +34,13 @@ from tests.fakes.adapters import MemoryAdapters
 from tests.fakes.audit import MemoryAuditLog
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
-from tests.fakes.gateway import lambda_context, proxy_event
+from tests.fakes.gateway import make_lambda_context, make_proxy_event
 from tests.fakes.guards import MemoryGuards
 from tests.fakes.redriver import MemoryRedriver
-from tests.fakes.registry import MemoryRegistry, content_of
+from tests.fakes.registry import MemoryRegistry, make_content
 from tests.fakes.trials import MemoryTrials
 from tests.fakes.usage import MemoryUsage
-from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, clock, furnished
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, clock, furnish_registry
 
 HERE = f"/v1/admin/skills/{SKILL}"
 PROMPT = {"user": "Reply to: {{ email }}"}
@@ -85,7 +85,7 @@ class Api:
     """The API as one tenant's administrator sees it."""
 
     def __init__(self) -> None:
-        self.registry = furnished()
+        self.registry = furnish_registry()
         self.audit = MemoryAuditLog()
         self.events = MemoryEventStore()
         self.counters, self.usage = MemoryCounters(), MemoryUsage()
@@ -118,12 +118,12 @@ class Api:
         self._app = Mangum(admin_app(lambda: self.services, caller), lifespan="off")
 
     def call(self, method: str, path: str, body: object = None, *, scopes: str = "admin", query: dict[str, str] | None = None, **more: Any) -> tuple[int, Any]:  # fmt: skip  # noqa: E501
-        event = proxy_event(path, "" if body is None else body, scopes=scopes, method=method, **more)
+        event = make_proxy_event(path, "" if body is None else body, scopes=scopes, method=method, **more)
         terms: Any = {"scopes": tuple(scopes.split()), "expires_at": self.until}
         self.registry.callers["key1"] = ApiKey(key_id="key1", tenant_id=TENANT, secret_sha256="0" * 64, created_at=NOW, **terms)
         event["queryStringParameters"] = query
         event["multiValueQueryStringParameters"] = {name: [value] for name, value in (query or {}).items()} or None
-        answer = self._app(event, lambda_context())
+        answer = self._app(event, make_lambda_context())
         status, content = answer["statusCode"], json.loads(answer["body"])
         check_answer(method, path, status, content)
         return status, content
@@ -189,9 +189,9 @@ def test_another_scope_is_not_enough(api: Api, path: str) -> None:
 
 
 def test_a_request_that_passed_no_authorizer_is_unauthorized(api: Api) -> None:
-    event = proxy_event(f"{HERE}/route", "", method="GET")
+    event = make_proxy_event(f"{HERE}/route", "", method="GET")
     event["requestContext"]["authorizer"] = None
-    assert api._app(event, lambda_context())["statusCode"] == 401
+    assert api._app(event, make_lambda_context())["statusCode"] == 401
 
 
 def test_a_failure_nobody_foresaw_shows_nothing_of_itself(api: Api) -> None:
@@ -470,7 +470,7 @@ def test_a_policy_whose_adapter_was_unloaded_is_routed_to_once_it_is_loaded_agai
     assert (api.registry.get_route(TENANT, SKILL).version, api.rollout.started) == (1, [])
     api.adapters.settle()
     assert api.call(method, f"{HERE}/{path}", body)[0] in (200, 202)
-    assert api.adapters.asked == [("load", "s3://b/k")]
+    assert api.adapters.requests == [("load", "s3://b/k")]
 
 
 def test_a_route_that_names_nothing_new_is_changed_without_a_word_to_sagemaker(api: Api) -> None:
@@ -480,7 +480,7 @@ def test_a_route_that_names_nothing_new_is_changed_without_a_word_to_sagemaker(a
     api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, "backend": {"endpoint": "rlaas-test", "component": component}})
     arms = [{"policy_id": f"{SKILL}@v3", "mode": "ab", "weight": 0.5}]
     assert api.call("PUT", f"{HERE}/route", {"expected_version": 1, "control": f"{SKILL}@v1", "arms": arms})[0] == 200
-    api.adapters.loaded.clear()
+    api.adapters.by_name.clear()
     less = [{**arms[0], "weight": 0.1}]
     assert api.call("PUT", f"{HERE}/route", {"expected_version": 2, "control": f"{SKILL}@v1", "arms": less})[0] == 200
 
@@ -946,7 +946,7 @@ def test_a_tail_dropped_from_the_audit_is_seen_by_what_it_leaves_without_an_entr
             before_version=version - 1 or None,
             after_version=version,
             reason=stored.change.reason,
-            content_sha256=content_of(stored),
+            content_sha256=make_content(stored),
         )
         append_change(change, api.audit)
 

@@ -19,7 +19,7 @@ def rlaas(url: str, *arguments: str, scopes: str = "platform") -> Result:
 def test_a_redrive_goes_on_to_its_end_and_says_what_is_left_and_why(api: Api, url: str) -> None:
     result = rlaas(url)
     assert result.exit_code == 1, result.output
-    assert api.redriver.asked == [None, FIRST]
+    assert api.redriver.requests == [None, FIRST]
     assert "1 handled, 0 superseded by a later schedule, 1 left" in result.output
     assert "aws/lambda/m/s/2027: its consumer still fails" in result.output
 
@@ -35,12 +35,12 @@ def test_a_dry_run_plays_nothing_and_leaves_no_entry(api: Api, url: str) -> None
     result = rlaas(url, "--dry-run")
     assert result.exit_code == 1
     assert "stream records a consumer failed on" in result.output
-    assert api.redriver.asked == []
+    assert api.redriver.requests == []
     assert api.registry.list(Redrive, TENANT, redrive_key("")).items == ()
 
 
 def test_nothing_left_exits_0(api: Api, url: str) -> None:
-    api.redriver.kept = 0
+    api.redriver.batches = 0
     assert rlaas(url, "--dry-run").exit_code == 0
 
 

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from rlaas.api.http import MAX_BATCH_BYTES, MAX_BODY_BYTES, load_json, parse, read_body, status_of
 from rlaas.errors import InvalidInput, PayloadTooLarge, UnsupportedEncoding
 from rlaas.wire import Json, WireModel
-from tests.fakes.gateway import proxy_event
+from tests.fakes.gateway import make_proxy_event
 
 LAMBDA_BYTES = 6 * 1024 * 1024
 """The largest event that Lambda takes."""
@@ -27,7 +27,7 @@ class Note(WireModel):
 def event(content: bytes, **headers: str) -> dict[str, Any]:
     """A request with the body `content`, as API Gateway hands it on."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return {**proxy_event("/v1/note", "", headers=named), "body": base64.b64encode(content).decode(), "isBase64Encoded": True}
+    return {**make_proxy_event("/v1/note", "", headers=named), "body": base64.b64encode(content).decode(), "isBase64Encoded": True}
 
 
 def refusal(content: bytes, **headers: str) -> InvalidInput:
@@ -62,7 +62,7 @@ def test_another_packing_is_named_with_the_one_that_is_taken(encoding: str) -> N
 
 def test_a_byte_order_mark_is_taken() -> None:
     assert parse(Note, event(b'\xef\xbb\xbf{"text": "a"}')).text == "a"
-    assert parse(Note, proxy_event("/v1/note", '\ufeff{"text": "a"}')).text == "a"
+    assert parse(Note, make_proxy_event("/v1/note", '\ufeff{"text": "a"}')).text == "a"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_utf_16_is_named_by_every_reader(encoding: str) -> None:
 def test_an_empty_body_is_called_empty(content: bytes) -> None:
     assert "empty" in refusal(content).detail
     with pytest.raises(InvalidInput, match="empty"):
-        parse(Note, {**proxy_event("/v1/note", ""), "body": None})
+        parse(Note, {**make_proxy_event("/v1/note", ""), "body": None})
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])

@@ -9,7 +9,7 @@ import pytest
 from rlaas.api.hot_paths import Reply, make_handler
 from rlaas.api.http import GatewayEvent
 from rlaas.runtime.paths import EXPOSED_HEADERS, METHODS, tidy_path
-from tests.fakes.gateway import lambda_context, proxy_event
+from tests.fakes.gateway import make_lambda_context, make_proxy_event
 
 
 def list_models(event: GatewayEvent) -> Reply:
@@ -20,7 +20,7 @@ HANDLER = make_handler({"GET /v1/models": list_models})
 
 
 def send(method: str, path: str, resource: str = "/{proxy+}") -> dict[str, Any]:
-    return HANDLER({**proxy_event(path, "", method=method), "resource": resource}, lambda_context())
+    return HANDLER({**make_proxy_event(path, "", method=method), "resource": resource}, make_lambda_context())
 
 
 @pytest.mark.parametrize(

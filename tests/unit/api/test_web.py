@@ -14,9 +14,9 @@ from rlaas.api import web
 from rlaas.api.http import Body, GatewayEvent, caller, header, parse
 from rlaas.errors import DependencyUnavailable, QuotaExceeded
 from rlaas.wire import WireModel
-from tests.fakes.gateway import proxy_event
+from tests.fakes.gateway import make_proxy_event
 
-CONTEXT = proxy_event("/v1/say", {})["requestContext"]
+CONTEXT = make_proxy_event("/v1/say", {})["requestContext"]
 
 
 class Say(WireModel):

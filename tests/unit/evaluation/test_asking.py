@@ -46,10 +46,10 @@ def test_every_system_is_asked_every_prompt_once(concurrency: int) -> None:
     progress = ask(systems, answers, concurrency=concurrency)
     assert (progress, progress.done) == (Progress(15, 15), True)
     assert sorted(systems.questions) == sorted((f"int_{row}", system) for row, system in EVERY)
-    assert {(answer.row, answer.system): answer.text for answer in answers.kept} == {
+    assert {(answer.row, answer.system): answer.text for answer in answers.entries} == {
         (row, system): f"{system} on Where is {row}?" for row, system in EVERY
     }
-    assert {answer.interaction_id for answer in answers.kept if answer.row == 3} == {"int_3"}
+    assert {answer.interaction_id for answer in answers.entries if answer.row == 3} == {"int_3"}
 
 
 def test_what_was_answered_before_is_not_asked_again() -> None:
@@ -59,7 +59,7 @@ def test_what_was_answered_before_is_not_asked_again() -> None:
     assert [progress.done for progress in rounds] == [False, False, False, True]
     assert systems.questions == [(f"int_{row}", system) for row, system in EVERY]  # row by row
     assert ask(systems, answers) == Progress(15, 15)
-    assert len(systems.questions) == len(answers.kept) == 15
+    assert len(systems.questions) == len(answers.entries) == 15
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
@@ -70,7 +70,7 @@ def test_an_answer_that_does_not_come_ends_it_with_its_reason_and_what_came_is_k
         ask(systems, answers, concurrency=concurrency)
     assert type(failed.value) is DependencyUnavailable  # by this name the state machine tries again
     assert len(systems.questions) <= 7 + concurrency
-    assert {(answer.row, answer.system) for answer in answers.kept} >= set(EVERY[:7])
+    assert {(answer.row, answer.system) for answer in answers.entries} >= set(EVERY[:7])
     assert ask(Systems(), answers).done
 
 
@@ -78,7 +78,7 @@ def test_a_prompt_that_a_model_refuses_ends_it_for_good() -> None:
     answers = MemoryAnswers()
     with pytest.raises(InvalidInput, match="too long"):
         ask(Systems(baseline_int_0=InvalidInput("the prompt is too long")), answers)
-    assert answers.kept == []
+    assert answers.entries == []
 
 
 def test_a_call_in_which_nothing_is_answered_fails() -> None:

@@ -20,7 +20,7 @@ from rlaas.tenancy.registry import skill_key
 from tests.fakes.bandits import MemoryBandits
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, furnished, route
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, furnish_registry, make_route
 
 V1, V2, V3 = (f"{SKILL}@v{version}" for version in (1, 2, 3))
 WINDOW = timedelta(hours=1)
@@ -32,7 +32,7 @@ class World:
     """A route with a bandit over policies 1 (control), 2 and 3, and what happened on it."""
 
     settings: BanditSettings = SETTINGS
-    registry: MemoryRegistry = field(default_factory=furnished)
+    registry: MemoryRegistry = field(default_factory=furnish_registry)
     events: MemoryEventStore = field(default_factory=MemoryEventStore)
     bandits: MemoryBandits = field(default_factory=MemoryBandits)
     number: int = 0
@@ -365,12 +365,12 @@ def test_two_runs_at_once_count_once() -> None:
     world = World()
     world.serve(V2, later(1), reward=0.5)
     world.look(later(5))
-    before = MemoryBandits(dict(world.bandits.held))
+    before = MemoryBandits(dict(world.bandits.statistics))
     world.look(later(70))
     world.bandits.load = before.load
     with pytest.raises(Conflict):
         world.look(later(70))
-    assert world.bandits.held[TENANT, SKILL].of(V2).n == 1
+    assert world.bandits.statistics[TENANT, SKILL].of(V2).n == 1
 
 
 @pytest.mark.parametrize(("rollout_id", "back", "why"), [("rol_1", False, "belongs to rol_1"), (None, True, "was rolled back")])
@@ -378,7 +378,7 @@ def test_a_route_that_is_not_the_bandits_is_left_alone(rollout_id: str | None, b
     world = World()
     now = world.route
     changed = now.succeed(
-        control=V1, arms=now.arms, last_good=route().target, rollout_id=rollout_id, changed_by="x", reason="x", changed_at=NOW
+        control=V1, arms=now.arms, last_good=make_route().target, rollout_id=rollout_id, changed_by="x", reason="x", changed_at=NOW
     )
     if back:
         changed = changed.model_copy(update={"mode": "rolled_back"})
@@ -388,7 +388,7 @@ def test_a_route_that_is_not_the_bandits_is_left_alone(rollout_id: str | None, b
     assert result.route is None
     assert why in result.reason
     assert world.route == changed
-    assert world.bandits.held == {}
+    assert world.bandits.statistics == {}
 
 
 def test_other_live_arms_and_shadows_keep_their_weights() -> None:

@@ -29,9 +29,9 @@ from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import PRIVACY, skill_key
 from tests.contract.tables import make_table
 from tests.declared_answers import check_answer
-from tests.fakes.gateway import proxy_event
-from tests.fakes.model_server import ModelServer, model_server
-from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, policy, route
+from tests.fakes.gateway import make_proxy_event
+from tests.fakes.model_server import ModelServer, serve_model
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, make_canary_route, make_policy, make_route
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -102,14 +102,16 @@ def furnished_stage(stage: Stage) -> Stage:
     stage.registry.put(TENANT, skill_key(SKILL), Skill(tenant_id=TENANT, skill=SKILL, created_at=NOW), CHANGE)
     stage.registry.put(TENANT, PRIVACY, TenantPrivacy(), CHANGE)
     for version in (1, 2):
-        stage.registry.put_policy(policy(version), CHANGE)
-    stage.registry.write_route(route(arms=(canary(2, 1.0),), last_good=route().target, rollout_id="rol_1"), expected_version=0)
+        stage.registry.put_policy(make_policy(version), CHANGE)
+    stage.registry.write_route(
+        make_route(arms=(make_canary_route(2, 1.0),), last_good=make_route().target, rollout_id="rol_1"), expected_version=0
+    )
     return stage
 
 
 @pytest.fixture
 def model(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
-    with model_server() as server:
+    with serve_model() as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", server.url)
         from rlaas.adapters.models.sagemaker import _runtime
 
@@ -126,7 +128,7 @@ def check_completion(answer: httpx.Response) -> None:
 @contextmanager
 def openai_client(tenant_id: str = TENANT) -> Iterator[openai.OpenAI]:
     """OpenAI's own client; its requests come to the function `chat` as Lambda Web Adapter sends them."""
-    context = json.dumps(proxy_event("/", {}, tenant_id=tenant_id)["requestContext"])
+    context = json.dumps(make_proxy_event("/", {}, tenant_id=tenant_id)["requestContext"])
     server = web.server(chat.DOORS, port=0)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

@@ -10,7 +10,7 @@ from functions.admin.handler import handler as admin
 from functions.inference.handler import handler as inference
 from functions.telemetry.handler import handler as telemetry
 from rlaas.metering.ceilings import CEILINGS, Ceilings
-from tests.fakes.gateway import lambda_context, proxy_event
+from tests.fakes.gateway import make_lambda_context, make_proxy_event
 from tests.fakes.worlds import CHANGE, TENANT
 from tests.unit.functions.conftest import Stage
 
@@ -28,8 +28,8 @@ def test_the_next_request_of_a_full_second_is_refused(
     monkeypatch.setenv("TENANT_REQUESTS_PER_SECOND", "1")
     for name in ("ENDPOINT_NAME", "BASE_MODEL", "LEARNING_STATE_MACHINE_ARN", "ROLLOUT_STATE_MACHINE_ARN", "AUDIT_TABLE"):
         monkeypatch.setenv(name, "audit")
-    event = proxy_event(path, {"events": []} if method == "POST" else "", scopes=scope, method=method)
-    answers = [handler(event, lambda_context()) for _ in range(5)]  # at most one second begins anew in between
+    event = make_proxy_event(path, {"events": []} if method == "POST" else "", scopes=scope, method=method)
+    answers = [handler(event, make_lambda_context()) for _ in range(5)]  # at most one second begins anew in between
     refused = [answer for answer in answers if answer["statusCode"] == 429]
     assert len(refused) >= 3
     body = json.loads(refused[0]["body"])
@@ -46,16 +46,16 @@ def test_the_platforms_ceiling_is_below_the_stages(
     for name in ("ENDPOINT_NAME", "BASE_MODEL", "LEARNING_STATE_MACHINE_ARN", "ROLLOUT_STATE_MACHINE_ARN", "AUDIT_TABLE"):
         monkeypatch.setenv(name, "audit")
     stage.registry.put(TENANT, CEILINGS, Ceilings(requests_per_second=1), CHANGE)
-    event = proxy_event(path, {"events": []} if method == "POST" else "", scopes=scope, method=method)
-    answers = [handler(event, lambda_context()) for _ in range(5)]
+    event = make_proxy_event(path, {"events": []} if method == "POST" else "", scopes=scope, method=method)
+    answers = [handler(event, make_lambda_context()) for _ in range(5)]
     refused = [answer for answer in answers if answer["statusCode"] == 429]
     assert len(refused) >= 3
     assert "the platform's ceiling" in refused[0]["body"]
-    others = proxy_event(path, {"events": []} if method == "POST" else "", scopes=scope, method=method, tenant_id="another")
-    assert [handler(others, lambda_context())["statusCode"] for _ in range(3)] != [429] * 3
+    others = make_proxy_event(path, {"events": []} if method == "POST" else "", scopes=scope, method=method, tenant_id="another")
+    assert [handler(others, make_lambda_context())["statusCode"] for _ in range(3)] != [429] * 3
 
 
 @pytest.mark.parametrize(("hops", "status"), [(None, 200), ("1", 200), ("2", 403), ("-1", 400), ("1e0", 400)])
 def test_a_request_that_has_passed_gateways_is_let_in_once(hops: str | None, status: int, stage: Stage) -> None:
-    event = proxy_event("/v1/models", "", scopes="infer", method="GET", headers={} if hops is None else {"X-RLaaS-Hops": hops})
-    assert inference(event, lambda_context())["statusCode"] == status
+    event = make_proxy_event("/v1/models", "", scopes="infer", method="GET", headers={} if hops is None else {"X-RLaaS-Hops": hops})
+    assert inference(event, make_lambda_context())["statusCode"] == status

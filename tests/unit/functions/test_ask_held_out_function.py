@@ -22,7 +22,7 @@ from rlaas.evaluation.asking import Answer
 from rlaas.preferences.dataset import HeldOutPrompt
 from rlaas.runtime.stage import Stage, replace_stage
 from tests.fakes.gateway import TimeLeft
-from tests.fakes.model_server import ModelServer, model_server
+from tests.fakes.model_server import ModelServer, serve_model
 
 ROLE = "arn:aws:iam::123456789012:role/asking"
 DATASET, ANSWERS = "tenants/acme/mail/datasets/v1/", "tenants/acme/mail/runs/run_1/answers/"
@@ -78,7 +78,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with model_server() as models, mock_aws(), replace_stage(Stage(os.environ)):
+    with serve_model() as models, mock_aws(), replace_stage(Stage(os.environ)):
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", models.url)
         lent_sessions.sts_client.cache_clear()
         world = World(boto3.client("s3"), models)
@@ -96,10 +96,10 @@ def call(milliseconds: int = 600_000, **event: Any) -> dict[str, object]:
 
 def test_each_system_is_asked_greedily_and_tools_are_shown_and_not_to_be_called(world: World) -> None:
     assert call() == {"done": True, "answered": 9, "questions": 9}
-    assert sorted((request.endpoint, request.component) for request in world.models.asked) == sorted(
+    assert sorted((request.endpoint, request.component) for request in world.models.requests) == sorted(
         ("rlaas-test", component) for component in COMPONENTS.values() for _ in PROMPTS
     )
-    for request in world.models.asked:
+    for request in world.models.requests:
         row = int(request.body["messages"][0]["content"][len("Where is ")])
         greedy = {"messages": [{"role": "user", "content": f"Where is {row}?"}], "temperature": 0.0, "max_tokens": 48}
         assert request.body == {**greedy, **({"tools": TOOLS, "tool_choice": "none"} if row == 1 else {})}
@@ -120,16 +120,16 @@ def test_answers_are_kept_a_file_a_call_and_a_repeated_call_asks_nothing(world: 
     assert {answer.text for answer in answers if (answer.interaction_id, answer.system) == ("int_2", "baseline")} == {
         "rlaas-test--base: Where is 2?"
     }
-    count = len(world.models.asked)
+    count = len(world.models.requests)
     assert call() == {"done": True, "answered": 9, "questions": 9}
-    assert len(world.models.asked) == count
+    assert len(world.models.requests) == count
     assert world.files().keys() == files.keys()
 
 
 def test_without_time_for_an_answer_nothing_is_asked(world: World) -> None:
     with pytest.raises(DependencyUnavailable, match="9 held-out answers are missing"):
         call(milliseconds=149_000)
-    assert world.models.asked == []
+    assert world.models.requests == []
 
 
 def test_each_call_has_a_session_for_the_one_run(world: World) -> None:

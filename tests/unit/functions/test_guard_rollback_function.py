@@ -9,7 +9,7 @@ from functions.guard_rollback import handler as guard_rollback
 from rlaas.errors import InvalidInput
 from rlaas.rollout.steps import Rollout, RolloutSettings
 from rlaas.tenancy.registry import rollout_key
-from tests.fakes.gateway import lambda_context
+from tests.fakes.gateway import make_lambda_context
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT
 from tests.unit.functions.conftest import Stage
 
@@ -34,7 +34,7 @@ def alarm(state: str = "ALARM", rollout_id: str = "rol_1") -> dict[str, Any]:
 
 
 def raise_(event: dict[str, Any]) -> dict[str, object]:
-    return guard_rollback.handler(event, lambda_context())
+    return guard_rollback.handler(event, make_lambda_context())
 
 
 def record(stage: Stage) -> Rollout:

@@ -18,15 +18,15 @@ from rlaas.policies.bundle import Policy
 from rlaas.runtime import stage as runtime
 from rlaas.telemetry.events import OutputProduced
 from tests.declared_answers import check_answer
-from tests.fakes.gateway import lambda_context, proxy_event
+from tests.fakes.gateway import make_lambda_context, make_proxy_event
 from tests.fakes.model_server import ModelServer
-from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, policy, route
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, make_canary_route, make_policy, make_route
 from tests.unit.functions.conftest import Stage
 
 
 def call(path: str, body: object, **event: Any) -> tuple[int, dict[str, Any]]:
-    request = proxy_event(path, body, **event)
-    answer = handler(request, lambda_context())
+    request = make_proxy_event(path, body, **event)
+    answer = handler(request, make_lambda_context())
     assert isinstance(answer["body"], str)
     status = answer["statusCode"]
     assert isinstance(status, int)
@@ -74,7 +74,7 @@ def test_infer_answers_with_its_decision_and_stores_it(
 
 def test_the_model_gets_the_policys_sampling_and_no_model_name(model: ModelServer) -> None:
     call("/v1/infer", {"skill": SKILL, "inputs": {"email": "hello"}})
-    (request,) = model.asked
+    (request,) = model.requests
     assert request.endpoint == "rlaas-local"
     assert request.body == {
         "messages": [{"role": "user", "content": "Reply to: hello"}],
@@ -107,7 +107,7 @@ def test_a_sleeping_model_is_a_503_with_retry_after_and_is_woken_whichever_compo
     model: ModelServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model.asleep = True
-    answer = handler(proxy_event("/v1/infer", {"skill": SKILL, "inputs": {"email": "?"}}), lambda_context())
+    answer = handler(make_proxy_event("/v1/infer", {"skill": SKILL, "inputs": {"email": "?"}}), make_lambda_context())
     assert (answer["statusCode"], answer["headers"]["Retry-After"]) == (503, "60")
     assert refusals(capsys) == [("v2", TENANT), ("v1", TENANT)]
 
@@ -138,7 +138,7 @@ def test_bad_requests_name_their_field_and_store_nothing(
     got, answer = call("/v1/infer", body)
     assert (got, answer["error"]["param"]) == (status, param)
     assert furnished_stage.items("events") == []
-    assert model.asked == []
+    assert model.requests == []
 
 
 def test_infer_needs_its_scope(model: ModelServer) -> None:
@@ -183,8 +183,8 @@ def test_parameters_reach_the_model_and_the_answer_may_be_streamed(
     client.chat.completions.create(
         model=f"rlaas::{SKILL}", messages=messages, temperature=0.5, seed=7, extra_body={"top_k": 3, "rlaas::thread_id": "t1"}
     )
-    assert {name: model.asked[0].body[name] for name in ("temperature", "seed", "top_k")} == {"temperature": 0.5, "seed": 7, "top_k": 3}
-    assert not [name for name in model.asked[0].body if "rlaas" in name]
+    assert {name: model.requests[0].body[name] for name in ("temperature", "seed", "top_k")} == {"temperature": 0.5, "seed": 7, "top_k": 3}
+    assert not [name for name in model.requests[0].body if "rlaas" in name]
     stream = client.chat.completions.create(model=f"rlaas::{SKILL}", messages=messages, stream=True, stream_options={"include_usage": True})
     chunks = list(stream)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "v2: hello"
@@ -200,7 +200,7 @@ def test_openais_client_may_call_its_user_what_it_likes(
     completion = client.chat.completions.create(model=f"rlaas::{SKILL}", messages=messages, user="kim@shop.example")
     stored = furnished_stage.events.get_many(TENANT, [completion.id])[completion.id].event()
     assert stored.user_id == make_pseudonym("kim@shop.example")
-    for place in (str(furnished_stage.items("events")), capsys.readouterr().out, str(model.asked)):
+    for place in (str(furnished_stage.items("events")), capsys.readouterr().out, str(model.requests)):
         assert "kim@" not in place
 
 
@@ -215,7 +215,7 @@ def test_openais_client_gets_every_choice_again_by_its_idempotency_key(
         for _ in range(2)
     )
     assert [choice.message.content for choice in first.choices] == ["draft 0", "draft 1", "draft 2"]
-    assert (again.id, again.choices, again.usage, len(model.asked)) == (first.id, first.choices, first.usage, 1)
+    assert (again.id, again.choices, again.usage, len(model.requests)) == (first.id, first.choices, first.usage, 1)
     ids = [first.id, f"{first.id}_1", f"{first.id}_2"]
     stored = furnished_stage.events.get_many(TENANT, ids)
     assert [stored[one].event().text for one in ids] == ["draft 0", "draft 1", "draft 2"]
@@ -229,10 +229,10 @@ def test_a_decision_comes_back_with_the_output_in_its_token(furnished_stage: Sta
     assert (status, body["policy_id"], body["messages"]) == (200, f"{SKILL}@v2", [{"role": "user", "content": "Reply to: hello"}])
     assert body["grant"]["base_url"].endswith("/endpoints/rlaas-local/inference-components/v2/openai/v1")
     assert body["grant"]["api_key"].startswith("sagemaker-api-key-")
-    assert model.asked == []
+    assert model.requests == []
     output = {"skill": SKILL, "interaction_id": body["interaction_id"], "text": "Dear", "decision_token": body["decision_token"]}
-    event = proxy_event("/v1/interaction.output", output)
-    answer = json.loads(str(telemetry(event, lambda_context())["body"]))
+    event = make_proxy_event("/v1/interaction.output", output)
+    answer = json.loads(str(telemetry(event, make_lambda_context())["body"]))
     assert answer["output_id"] == body["output_id"]
     stored = furnished_stage.events.get_many(TENANT, [body["output_id"]])[body["output_id"]].event()
     assert isinstance(stored, OutputProduced)
@@ -249,7 +249,7 @@ def test_a_decision_comes_back_with_the_output_in_its_token(furnished_stage: Sta
 def test_a_decision_for_a_vendors_model_says_what_to_ask_and_keeps_the_name_of_the_secret(
     furnished_stage: Stage, backend: OpenAIBackend | AnthropicBackend | BedrockBackend
 ) -> None:
-    bundle = policy(3).model_copy(update={"backend": backend})
+    bundle = make_policy(3).model_copy(update={"backend": backend})
     vendors = Policy.of(bundle, tenant_id=TENANT, skill=SKILL, version=3, created_at=NOW)
     furnished_stage.registry.put_policy(vendors, CHANGE)
     called = {"id": "call_1", "type": "function", "function": {"name": "find_order", "arguments": "{}"}}
@@ -277,7 +277,7 @@ def test_a_decision_that_rlaas_did_not_make_is_refused(furnished_stage: Stage) -
         ({"decision_token": body["decision_token"], "interaction_id": "another"}, "interaction_id"),
         ({"decision_token": body["decision_token"], "output_id": "another"}, "output_id"),
     ):
-        answer = telemetry(proxy_event("/v1/interaction.output", {**output, **more}), lambda_context())
+        answer = telemetry(make_proxy_event("/v1/interaction.output", {**output, **more}), make_lambda_context())
         assert (answer["statusCode"], json.loads(str(answer["body"]))["error"]["param"]) == (400, param)
     assert [item["event_type"]["S"] for item in furnished_stage.items("events")] == ["interaction"]
 
@@ -286,7 +286,7 @@ def test_a_dry_run_of_infer_decides_and_asks_and_stores_nothing(furnished_stage:
     status, body = call("/v1/infer", {"skill": SKILL, "inputs": {"email": "hello"}, "dryrun": True})
     assert (status, body["policy_id"]) == (200, f"{SKILL}@v2")
     assert "decision_token" not in body
-    assert (model.asked, furnished_stage.items("events")) == ([], [])
+    assert (model.requests, furnished_stage.items("events")) == ([], [])
 
 
 def test_skills_and_policies_are_listed_as_models(furnished_stage: Stage) -> None:
@@ -324,7 +324,7 @@ def test_a_flag_that_is_the_same_for_all_needs_no_targeting_key(furnished_stage:
 
 def test_a_flag_that_splits_says_what_the_key_names(furnished_stage: Stage) -> None:
     path = f"/ofrep/v1/evaluate/flags/{SKILL}"
-    furnished_stage.registry.write_route(route(arms=(canary(2, 0.5),), version=2), expected_version=1)
+    furnished_stage.registry.write_route(make_route(arms=(make_canary_route(2, 0.5),), version=2), expected_version=1)
     refusal = {"key": SKILL, "errorCode": "TARGETING_KEY_MISSING", "errorDetails": ANY}
     assert call(path, {"context": {}}) == (400, refusal)
     assert "thread" in call(path, {"context": {}})[1]["errorDetails"]
@@ -333,7 +333,9 @@ def test_a_flag_that_splits_says_what_the_key_names(furnished_stage: Stage) -> N
 
 
 def test_a_flag_and_an_answer_agree_about_a_user_who_is_an_email(furnished_stage: Stage, model: ModelServer) -> None:
-    furnished_stage.registry.write_route(route(arms=(canary(2, 0.5),), version=2).model_copy(update={"unit": "user"}), expected_version=1)
+    furnished_stage.registry.write_route(
+        make_route(arms=(make_canary_route(2, 0.5),), version=2).model_copy(update={"unit": "user"}), expected_version=1
+    )
     arms = set()
     for number in range(12):
         who = f"kim{number}@shop.example"
@@ -369,11 +371,11 @@ def give_budget(stage: Stage, key_id: str) -> None:
 def test_a_page_drafts_within_a_budget_of_its_key_alone(furnished_stage: Stage, model: ModelServer) -> None:
     request = {"skill": SKILL, "inputs": {"email": "hello"}, "thread_id": "t1"}
     refusal = call("/v1/infer", request, scopes="infer", **PAGE)[1]["error"]
-    assert (refusal["type"], "budget of its own" in refusal["message"], model.asked) == ("Forbidden", True, [])
+    assert (refusal["type"], "budget of its own" in refusal["message"], model.requests) == ("Forbidden", True, [])
     give_budget(furnished_stage, PAGE_KEY_ID)
     with runtime.replace_stage(runtime.Stage(os.environ)):  # budgets are remembered for some seconds
         assert [call("/v1/infer", request, scopes="infer", **PAGE)[0] for _ in range(2)] == [200, 429]
-    assert len(model.asked) == 1
+    assert len(model.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -382,7 +384,7 @@ def test_a_page_drafts_within_a_budget_of_its_key_alone(furnished_stage: Stage, 
 def test_a_page_decides_nothing_of_what_is_asked_but_the_inputs(furnished_stage: Stage, model: ModelServer, more: dict[str, Any]) -> None:
     give_budget(furnished_stage, PAGE_KEY_ID)
     status, answer = call("/v1/infer", {"skill": SKILL, "inputs": {"email": "hello"}, **more}, scopes="infer", **PAGE)
-    assert (status, answer["error"]["param"], model.asked) == (403, next(iter(more)), [])
+    assert (status, answer["error"]["param"], model.requests) == (403, next(iter(more)), [])
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/v1/decide"), ("GET", "/v1/models"), ("GET", f"/v1/models/rlaas::{SKILL}")])
@@ -394,4 +396,4 @@ def test_a_page_gets_neither_a_grant_nor_a_list(furnished_stage: Stage, method: 
 def test_a_page_does_not_chat(furnished_stage: Stage, model: ModelServer) -> None:
     for path, door in DOORS.items():
         with pytest.raises(Forbidden, match="publishable"):
-            door.respond(proxy_event(path, {}, scopes="infer", **PAGE))
+            door.respond(make_proxy_event(path, {}, scopes="infer", **PAGE))

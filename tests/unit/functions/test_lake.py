@@ -12,7 +12,7 @@ from rlaas.runtime.stage import Stage, replace_stage
 from rlaas.telemetry.events import InteractionCreated
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
-from tests.fakes.gateway import lambda_context
+from tests.fakes.gateway import make_lambda_context
 from tests.fakes.worlds import NOW, SKILL, TENANT
 
 
@@ -106,7 +106,7 @@ def test_the_stream_is_read_again_from_the_first_event_of_a_refused_record() -> 
     removal = {"eventName": "REMOVE", "dynamodb": {"SequenceNumber": "100"}}
     records = [{"eventName": "INSERT", "dynamodb": {"SequenceNumber": str(n), "NewImage": image}} for n, image in enumerate(images)]
     with replace_stage(stage):
-        answer = lake_writer.handler({"Records": [removal, *records]}, lambda_context())
+        answer = lake_writer.handler({"Records": [removal, *records]}, make_lambda_context())
     assert answer["batchItemFailures"][0] == {"itemIdentifier": "2"}  # the stream takes the first
 
 

@@ -11,7 +11,7 @@ from rlaas.api import web
 from rlaas.clock import utc_now
 from rlaas.metering.budget_usage import read_window_usage
 from rlaas.metering.budgets import BUDGETS, Budget, Budgets
-from tests.fakes.gateway import proxy_event
+from tests.fakes.gateway import make_proxy_event
 from tests.fakes.model_server import ModelServer
 from tests.fakes.worlds import CHANGE, SKILL, TENANT
 from tests.unit.functions.conftest import Stage
@@ -28,7 +28,7 @@ MANY = Budget(name="many", measure="requests", limit=1000, window="month")
 
 
 def open_stream(path: str) -> web.Stream:
-    answer = DOORS[path].respond(proxy_event(path, {**BODIES[path], "model": MODEL, "stream": True}))
+    answer = DOORS[path].respond(make_proxy_event(path, {**BODIES[path], "model": MODEL, "stream": True}))
     assert not isinstance(answer, dict)
     return answer
 
@@ -44,6 +44,6 @@ def test_a_client_that_leaves_at_any_event_is_counted_once(furnished_stage: Stag
             next(stream)
         stream.close()
     outputs = [item for item in furnished_stage.items("events") if item["event_type"] == {"S": "output"}]
-    assert len(outputs) == len(model.asked) == parts
+    assert len(outputs) == len(model.requests) == parts
     window = read_window_usage(MANY, MANY.counter, DynamoCounters("counters").read(TENANT), now=utc_now())
     assert (window.spent, window.set_aside) == (parts, 0)

@@ -16,10 +16,10 @@ from rlaas.api import web
 from rlaas.ids import make_pseudonym
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
 from tests.declared_answers import check_answer
-from tests.fakes.event_stream import event
-from tests.fakes.gateway import proxy_event
-from tests.fakes.loopback import Quiet, served
-from tests.fakes.model_server import ModelServer, model_server
+from tests.fakes.event_stream import encode_event
+from tests.fakes.gateway import make_proxy_event
+from tests.fakes.loopback import QuietHandler, serve_handler
+from tests.fakes.model_server import ModelServer, serve_model
 from tests.fakes.worlds import SKILL, TENANT
 from tests.unit.functions.conftest import Stage
 
@@ -34,7 +34,7 @@ BINARY = "application/octet-stream"
 
 @pytest.fixture
 def model(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
-    with model_server() as server:
+    with serve_model() as server:
         ask_there(server.url, monkeypatch)
         yield server
         _runtime.cache_clear()
@@ -69,7 +69,7 @@ def client(url: str) -> Iterator[anthropic.Anthropic]:
 
 
 def connect(url: str, **caller: Any) -> anthropic.Anthropic:
-    headers = {web.CONTEXT_HEADER: json.dumps(proxy_event("/", {}, **caller)["requestContext"])}
+    headers = {web.CONTEXT_HEADER: json.dumps(make_proxy_event("/", {}, **caller)["requestContext"])}
     wire = httpx2.Client(event_hooks={"response": [check_message]})
     return anthropic.Anthropic(api_key="rlk_x", base_url=url, default_headers=headers, max_retries=0, http_client=wire)
 
@@ -129,7 +129,7 @@ def test_a_coding_agents_request_is_answered_with_all_that_it_sends(client: anth
         extra_body={"temperature": 1},
     )
     assert message.stop_reason == "end_turn"
-    request = model.asked[0].body
+    request = model.requests[0].body
     assert request["messages"] == [
         {"role": "system", "content": "You are an agent.\n\nBe brief."},
         {"role": "user", "content": "hello"},
@@ -188,7 +188,7 @@ def calling_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, An
     bodies: list[dict[str, Any]] = []
     usage = {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
 
-    class Server(Quiet):
+    class Server(QuietHandler):
         def do_POST(self) -> None:
             bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             if not bodies[-1].get("stream"):
@@ -204,9 +204,9 @@ def calling_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, An
             chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": {"tool_calls": [piece]}}]} for piece in pieces]
             chunks += [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}, {"choices": [], "usage": usage}]
             lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
-            self.answer(200, event("PayloadPart", "".join([*lines, "data: [DONE]\n\n"]).encode(), content_type=BINARY), EVENTS)
+            self.answer(200, encode_event("PayloadPart", "".join([*lines, "data: [DONE]\n\n"]).encode(), content_type=BINARY), EVENTS)
 
-    with served(Server) as address:
+    with serve_handler(Server) as address:
         ask_there(address, monkeypatch)
         yield bodies
 
@@ -262,13 +262,13 @@ def test_the_refusal_of_a_model_says_which_names_there_are(client: anthropic.Ant
 
 
 def test_an_answer_that_breaks_off_is_an_error_of_the_client(client: anthropic.Anthropic, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Server(Quiet):
+    class Server(QuietHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             chunk = {"choices": [{"index": 0, "delta": {"content": "Dear"}}]}
-            self.answer(200, event("PayloadPart", f"data: {json.dumps(chunk)}\n\n".encode(), content_type=BINARY), EVENTS)
+            self.answer(200, encode_event("PayloadPart", f"data: {json.dumps(chunk)}\n\n".encode(), content_type=BINARY), EVENTS)
 
-    with served(Server) as address:
+    with serve_handler(Server) as address:
         ask_there(address, monkeypatch)
         with client.messages.stream(model=MODEL, max_tokens=64, messages=HELLO) as stream:
             assert next(stream.text_stream) == "Dear"
@@ -285,7 +285,7 @@ def test_a_count_is_an_estimate_and_asks_and_stores_nothing(
     alone = client.messages.count_tokens(model=MODEL, messages=HELLO)
     assert count.input_tokens > alone.input_tokens > 0
     assert count.model_extra == {"rlaas::estimate": True}
-    assert (model.asked, furnished_stage.items("events")) == ([], [])
+    assert (model.requests, furnished_stage.items("events")) == ([], [])
     with pytest.raises(anthropic.NotFoundError):
         client.messages.count_tokens(model="claude-haiku-4-5", messages=HELLO)
 

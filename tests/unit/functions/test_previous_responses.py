@@ -12,10 +12,10 @@ from rlaas.privacy.settings import TenantPrivacy
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
 from rlaas.telemetry.ingest import prepare
 from rlaas.tenancy.registry import PRIVACY
-from tests.fakes.completions import TOOLS, calls, completion
-from tests.fakes.gateway import lambda_context, proxy_event
+from tests.fakes.completions import TOOLS, make_calls, make_completion
+from tests.fakes.gateway import make_lambda_context, make_proxy_event
 from tests.fakes.model_server import ModelServer
-from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, route
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, make_canary_route, make_route
 from tests.unit.functions.conftest import Stage, openai_client
 
 MODEL = f"rlaas::{SKILL}"
@@ -23,7 +23,7 @@ MODEL = f"rlaas::{SKILL}"
 
 def prompt(model: ModelServer) -> list[tuple[str, str]]:
     """Who says what in the prompt that was sent last."""
-    return [(message["role"], message["content"]) for message in model.asked[-1].body["messages"]]
+    return [(message["role"], message["content"]) for message in model.requests[-1].body["messages"]]
 
 
 def interaction_of(stage: Stage, response: Any) -> InteractionCreated:
@@ -69,7 +69,7 @@ def test_two_responses_to_one_previous_are_two_branches(client: openai.OpenAI, m
 
 @pytest.mark.parametrize("unit", ["thread", "user"])
 def test_a_conversation_keeps_its_arm(furnished_stage: Stage, client: openai.OpenAI, unit: str) -> None:
-    split = route(arms=(canary(2, 0.5),), version=2).model_copy(update={"unit": unit})
+    split = make_route(arms=(make_canary_route(2, 0.5),), version=2).model_copy(update={"unit": unit})
     furnished_stage.registry.write_route(split, expected_version=1)
     arms = set()
     for number in range(6):
@@ -92,13 +92,13 @@ def test_an_answer_of_a_chat_is_gone_on_from(client: openai.OpenAI, model: Model
 
 def test_an_item_may_be_named_in_place_of_being_sent(client: openai.OpenAI, model: ModelServer) -> None:
     first = client.responses.create(model=MODEL, input="one")
-    model.nonsense = calls("find_order", "refund")
+    model.nonsense = make_calls("find_order", "refund")
     second = client.responses.create(model=MODEL, input="two", tools=TOOLS)
     model.nonsense = None
     references: Any = [{"type": "item_reference", "id": item.id} for item in (*first.output, *first.output, second.output[1])]
     output: Any = {"type": "function_call_output", "call_id": "call_refund", "output": "done"}
     client.responses.create(model=MODEL, input=[{"role": "user", "content": "one"}, *references, output])
-    assert model.asked[-1].body["messages"][1] == {
+    assert model.requests[-1].body["messages"][1] == {
         "role": "assistant",
         "content": "v2: one",
         "tool_calls": [{"id": "call_refund", "type": "function", "function": {"name": "refund", "arguments": '{"id":"7"}'}}],
@@ -113,11 +113,11 @@ def test_what_a_model_thought_is_gone_on_from_and_may_be_named(furnished_stage: 
     client.responses.create(model=MODEL, input="two", previous_response_id="o1")
     references: Any = [{"type": "item_reference", "id": one} for one in ("rs_o1", "msg_o1")]
     answer = {"role": "assistant", "content": "Hi", "reasoning_content": "Hm."}
-    assert model.asked[-1].body["messages"][1] == answer
+    assert model.requests[-1].body["messages"][1] == answer
     bound = OutputProduced(skill=SKILL, interaction_id="i1", output_id="out_o1", text="Hi", reasoning_content="Hm.")
     furnished_stage.events.put_new(prepare(bound, TENANT, received_at=NOW))
     client.responses.create(model=MODEL, input=[{"role": "user", "content": "one"}, *references])
-    assert model.asked[-1].body["messages"][1] == answer
+    assert model.requests[-1].body["messages"][1] == answer
 
 
 def refused_id(client: openai.OpenAI, response_id: str) -> openai.APIStatusError:
@@ -157,13 +157,13 @@ def test_a_response_that_is_not_to_be_stored_takes_feedback_and_is_not_gone_on_f
 
 
 def test_an_answer_to_inputs_is_not_gone_on_from(furnished_stage: Stage, client: openai.OpenAI) -> None:
-    answer = inference(proxy_event("/v1/infer", {"skill": SKILL, "inputs": {"email": "hello"}}), lambda_context())
+    answer = inference(make_proxy_event("/v1/infer", {"skill": SKILL, "inputs": {"email": "hello"}}), make_lambda_context())
     refusal = refused_id(client, json.loads(str(answer["body"]))["output_id"])
     assert (refusal.status_code, "inputs" in refusal.message) == (400, True)
 
 
 def test_an_answer_that_was_cut_to_be_stored_is_not_gone_on_from(client: openai.OpenAI, model: ModelServer) -> None:
-    model.nonsense = completion({"content": "x" * 500_000})
+    model.nonsense = make_completion({"content": "x" * 500_000})
     response = client.responses.create(model=MODEL, input="one")
     model.nonsense = None
     refusal = refused_id(client, response.id)
@@ -172,7 +172,7 @@ def test_an_answer_that_was_cut_to_be_stored_is_not_gone_on_from(client: openai.
 
 def test_a_conversation_that_was_too_large_to_be_stored_is_not_gone_on_from(client: openai.OpenAI, model: ModelServer) -> None:
     response = client.responses.create(model=MODEL, input="x" * 2_000_000)
-    assert len(model.asked[-1].body["messages"][-1]["content"]) == 2_000_000
+    assert len(model.requests[-1].body["messages"][-1]["content"]) == 2_000_000
     refusal = refused_id(client, response.id)
     assert (refusal.status_code, "too large" in refusal.message) == (400, True)
 
@@ -180,18 +180,18 @@ def test_a_conversation_that_was_too_large_to_be_stored_is_not_gone_on_from(clie
 def test_personal_data_of_a_previous_response_is_masked(client: openai.OpenAI, model: ModelServer) -> None:
     first = client.responses.create(model=MODEL, input="I am kim@shop.example")
     client.responses.create(model=MODEL, input="Who am I?", previous_response_id=first.id)
-    assert "kim@shop.example" not in json.dumps(model.asked[-1].body)
+    assert "kim@shop.example" not in json.dumps(model.requests[-1].body)
 
 
 def test_a_call_whose_id_looks_like_a_card_is_still_answered(client: openai.OpenAI, model: ModelServer) -> None:
     identifier = "chatcmpl-tool-50ef60c100444bae6041332189890853"
-    model.nonsense = calls("find_order").replace("call_find_order", identifier)
+    model.nonsense = make_calls("find_order").replace("call_find_order", identifier)
     first = client.responses.create(model=MODEL, input="one", tools=TOOLS)
     model.nonsense = None
     output: Any = {"type": "function_call_output", "call_id": identifier, "output": "done"}
     reference: Any = {"type": "item_reference", "id": first.output[0].id}
     client.responses.create(model=MODEL, input=[output], previous_response_id=first.id)
     client.responses.create(model=MODEL, input=[{"role": "user", "content": "one"}, reference, output])
-    for asked in model.asked[-2:]:
+    for asked in model.requests[-2:]:
         _, call, answer = asked.body["messages"]
         assert call["tool_calls"][0]["id"] == answer["tool_call_id"] == identifier

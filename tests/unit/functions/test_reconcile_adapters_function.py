@@ -15,7 +15,7 @@ from rlaas.ids import make_adapter_name
 from rlaas.runtime.stage import current_stage
 from tests.fakes.adapters import MemoryAdapters
 from tests.fakes.gateway import TimeLeft
-from tests.fakes.loopback import Quiet, served
+from tests.fakes.loopback import QuietHandler, serve_handler
 from tests.fakes.worlds import SKILL, TENANT
 from tests.unit.functions.conftest import Stage
 
@@ -53,13 +53,13 @@ def scaling(machine: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict
     """The requests to Application Auto Scaling; moto's does not support inference components."""
     requests: list[dict[str, Any]] = []
 
-    class Scaling(Quiet):
+    class Scaling(QuietHandler):
         def do_POST(self) -> None:
             assert self.headers["X-Amz-Target"] == "AnyScaleFrontendService.RegisterScalableTarget"
             requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.answer(200, b"{}")
 
-    with served(Scaling) as url:
+    with serve_handler(Scaling) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING", url)
         yield requests
 
@@ -104,18 +104,18 @@ def test_a_look_says_what_it_unloaded_by_name_and_counts_it(
 
 def test_a_dry_run_leaves_adapters_and_the_endpoint_alone(adapters: MemoryAdapters, scaling: list[dict[str, Any]]) -> None:
     assert upkeep.handler({"dry_run": True}, TimeLeft(600_000))["unloaded"] == (GONE,)
-    assert (adapters.asked, scaling) == ([], [])
+    assert (adapters.requests, scaling) == ([], [])
 
 
 def test_an_operator_unloads_all_before_the_endpoint_is_deleted(adapters: MemoryAdapters, monkeypatch: pytest.MonkeyPatch) -> None:
     adapters.add(make_adapter_name("rlaas-test", TENANT, SKILL, 2))
     monkeypatch.setattr("time.sleep", lambda _: adapters.settle())
     report = upkeep.handler({"unload": "all"}, TimeLeft(600_000))
-    assert (len(adapters.loaded), report["left"]) == (0, 0)
+    assert (len(adapters.by_name), report["left"]) == (0, 0)
 
 
 @pytest.mark.parametrize("request_", [{"unload": "some"}, {"dry_run": "perhaps"}])
 def test_what_nobody_can_ask_is_refused(adapters: MemoryAdapters, request_: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(request_))):
         upkeep.handler(request_, TimeLeft(600_000))
-    assert adapters.asked == []
+    assert adapters.requests == []

@@ -23,7 +23,7 @@ from rlaas.runtime.stage import current_stage
 from rlaas.tenancy.audit import verify_chain
 from rlaas.tenancy.redrive import RedrivePage
 from tests.fakes.functions import FunctionsHere
-from tests.fakes.gateway import lambda_context
+from tests.fakes.gateway import make_lambda_context
 from tests.fakes.worlds import TENANT
 from tests.unit.functions.conftest import Stage
 from tests.unit.functions.test_stream_functions import by_hand, landed, output, record, sent
@@ -59,11 +59,11 @@ class KeptFailures:
         boto3.client("sqs").send_message(QueueUrl=self.queues[queue], MessageBody=json.dumps(body), MessageAttributes=cast(Any, values))
 
     def play(self, cursor: str | None = None) -> RedrivePage:
-        answer = redrive.handler({"action": "play", "cursor": cursor}, lambda_context())
+        answer = redrive.handler({"action": "play", "cursor": cursor}, make_lambda_context())
         return RedrivePage.model_validate(answer, strict=False)
 
     def count_waiting(self) -> dict[str, int]:
-        return cast("dict[str, int]", redrive.handler({"action": "waiting"}, lambda_context()))
+        return cast("dict[str, int]", redrive.handler({"action": "waiting"}, make_lambda_context()))
 
 
 @pytest.fixture
@@ -241,6 +241,6 @@ def test_everything_that_waits_is_one_metric(failures: KeptFailures, capsys: pyt
     failures.batch("reward_writer", [by_hand(1, {})])
     failures.send("failures", {})
     boto3.client("s3").put_object(Bucket="lake", Key="errors/x", Body=b"")
-    redrive.handler({"action": "count"}, lambda_context())
+    redrive.handler({"action": "count"}, make_lambda_context())
     line = json.loads(capsys.readouterr().out)
     assert (line["Unhandled"], line["stage"], line["batches"], line["calls"], line["lake"]) == (3, "test", "1", "1", "1")

@@ -15,9 +15,9 @@ from functions.chat import handler as chat
 from functions.inference.handler import handler as inference
 from rlaas.adapters.models.sagemaker import _runtime
 from rlaas.api import web
-from tests.fakes.gateway import lambda_context, proxy_event
-from tests.fakes.loopback import Quiet, served
-from tests.fakes.worlds import SKILL, route
+from tests.fakes.gateway import make_lambda_context, make_proxy_event
+from tests.fakes.loopback import QuietHandler, serve_handler
+from tests.fakes.worlds import SKILL, make_route
 from tests.unit.functions.conftest import Stage
 
 MODEL = f"rlaas::{SKILL}"
@@ -31,7 +31,7 @@ def refusal(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """What the model server of both policies answers: its `status`, its error's fields, and `retry_after`."""
     error: dict[str, Any] = {}
 
-    class Server(Quiet):
+    class Server(QuietHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             body = {"error": {name: value for name, value in error.items() if name not in ("status", "retry_after")}}
@@ -39,7 +39,7 @@ def refusal(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator
             headers = {"x-amzn-ErrorType": "ModelError", **({"Retry-After": error["retry_after"]} if "retry_after" in error else {})}
             self.answer(424, json.dumps(content).encode(), headers)
 
-    with served(Server) as address:
+    with serve_handler(Server) as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", address)
         _runtime.cache_clear()
         yield error
@@ -57,7 +57,7 @@ def url(refusal: dict[str, Any]) -> Iterator[str]:
     server.server_close()
 
 
-HEADERS = {web.CONTEXT_HEADER: json.dumps(proxy_event("/", {})["requestContext"])}
+HEADERS = {web.CONTEXT_HEADER: json.dumps(make_proxy_event("/", {})["requestContext"])}
 
 
 @contextmanager
@@ -178,7 +178,7 @@ def test_an_unknown_model_is_not_found_and_the_ones_that_the_key_may_ask_are_nam
 
 def test_many_skills_are_named_in_part(url: str, furnished_stage: Stage) -> None:
     for number in range(30):
-        furnished_stage.registry.write_route(route().model_copy(update={"skill": f"skill-{number}"}), expected_version=0)
+        furnished_stage.registry.write_route(make_route().model_copy(update={"skill": f"skill-{number}"}), expected_version=0)
     with openai_client(url) as client, pytest.raises(openai.NotFoundError, match="and more") as unknown:
         client.chat.completions.create(model="gpt-5", messages=HELLO)
     assert unknown.value.message.count("rlaas::") < 25
@@ -187,7 +187,7 @@ def test_many_skills_are_named_in_part(url: str, furnished_stage: Stage) -> None
 def test_an_unknown_skill_hears_the_known_ones(furnished_stage: Stage) -> None:
     body = {"skill": "unknown", "inputs": {"email": "?"}}
     for path in ("/v1/infer", "/v1/decide"):
-        answer = inference({**proxy_event(path, body), "httpMethod": "POST", "resource": path}, lambda_context("inference"))
+        answer = inference({**make_proxy_event(path, body), "httpMethod": "POST", "resource": path}, make_lambda_context("inference"))
         error = json.loads(str(answer["body"]))["error"]
         assert (answer["statusCode"], error["code"], error["param"]) == (404, "not_found", "skill")
         assert error["message"] == f"the skill 'unknown' has no route; this key may ask {SKILL}"

@@ -25,17 +25,17 @@ from rlaas.runtime import stage as runtime
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
 from rlaas.telemetry.ingest import prepare_request
 from rlaas.telemetry.item_size import MAX_STORED_BYTES
-from tests.fakes.gateway import lambda_context
+from tests.fakes.gateway import make_lambda_context
 from tests.fakes.mirroring import MAX_RECEIVES, Mirroring, make_lake, make_queues
-from tests.fakes.model_server import ModelServer, model_server
+from tests.fakes.model_server import ModelServer, serve_model
 from tests.fakes.privacy import AS_IT_IS
-from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, policy, route
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, make_policy, make_route
 from tests.unit.functions.conftest import Stage
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
 
-MIRRORED = route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0),))
+MIRRORED = make_route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0),))
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def mirroring(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Mirror
 
 @pytest.fixture
 def model(mirroring: Mirroring, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
-    with model_server() as server:
+    with serve_model() as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", server.url)
         from rlaas.adapters.models.sagemaker import _runtime
 
@@ -80,7 +80,7 @@ def test_every_sampled_request_ends_as_an_output_or_a_dead_letter(
     outputs = outputs_of(furnished_stage)
     assert (len(outputs), mirroring.dead_letters()) == (42, 18)
     assert open_entries() == 18
-    assert len(model.asked) == 42 + 18 * MAX_RECEIVES
+    assert len(model.requests) == 42 + 18 * MAX_RECEIVES
     metrics = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "_aws" in line]
     assert sum(line.get("ShadowSampled", 0) for line in metrics) == 60
     assert sum(line.get("ShadowOutput", 0) for line in metrics) == 42
@@ -93,7 +93,7 @@ def test_a_shadow_whose_model_sleeps_wakes_it_and_is_done_when_it_is_awake(
     model.asleep = True
     (message,) = mirroring.sqs.receive_message(QueueUrl=mirroring.queue)["Messages"]
     records = [{"messageId": message["MessageId"], "body": message["Body"]}]
-    assert shadow.handler({"Records": records}, lambda_context()) == {"batchItemFailures": [{"itemIdentifier": message["MessageId"]}]}
+    assert shadow.handler({"Records": records}, make_lambda_context()) == {"batchItemFailures": [{"itemIdentifier": message["MessageId"]}]}
     (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"NoCapacity"' in line]
     assert (line["NoCapacity"], line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], line["tenant_id"]) == (1, [["stage"]], TENANT)
     model.asleep = False
@@ -119,12 +119,12 @@ def test_a_shadows_output_says_what_the_shadow_saw_and_counts_for_nothing(
 
 def test_a_shadows_own_guardrails_hold_for_it(furnished_stage: Stage, mirroring: Mirroring, model: ModelServer) -> None:
     guardrails = Guardrails(input=(BlockList(terms=("parcel",)),), safe_answer="Please call us.")
-    furnished_stage.registry.put_policy(policy(3).model_copy(update={"guardrails": guardrails}), CHANGE)
-    guarded = route(arms=(Arm(policy_id=f"{SKILL}@v3", mode="shadow", weight=1.0),))
+    furnished_stage.registry.put_policy(make_policy(3).model_copy(update={"guardrails": guardrails}), CHANGE)
+    guarded = make_route(arms=(Arm(policy_id=f"{SKILL}@v3", mode="shadow", weight=1.0),))
     mirroring.mirror([mirroring.serve(guarded, 1, NOW)])
     mirroring.drain()
     (output,) = outputs_of(furnished_stage)
-    assert (output.text, output.finish_reason, model.asked) == ("Please call us.", "content_filter", [])
+    assert (output.text, output.finish_reason, model.requests) == ("Please call us.", "content_filter", [])
     guardrail_events = [item for item in furnished_stage.items("events") if item.get("event_type") == {"S": "guardrail"}]
     assert len(guardrail_events) == 1
 
@@ -134,7 +134,7 @@ def test_a_task_delivered_twice_leaves_one_output_and_asks_once(furnished_stage:
     for _ in range(2):
         mirroring.mirror([record])
         mirroring.drain()
-    assert (len(outputs_of(furnished_stage)), len(model.asked), open_entries(), mirroring.dead_letters()) == (1, 1, 0, 0)
+    assert (len(outputs_of(furnished_stage)), len(model.requests), open_entries(), mirroring.dead_letters()) == (1, 1, 0, 0)
 
 
 def test_a_conversation_that_was_too_large_to_be_stored_is_not_mirrored_and_not_missed(
@@ -146,7 +146,7 @@ def test_a_conversation_that_was_too_large_to_be_stored_is_not_mirrored_and_not_
     furnished_stage.events.put_new(prepare_request(large, TENANT, received_at=NOW, scrubber=AS_IT_IS))
     mirroring.mirror([mirroring.serve(MIRRORED, 1, NOW)])
     mirroring.drain()
-    assert (outputs_of(furnished_stage), model.asked, open_entries(), mirroring.dead_letters()) == ([], [], 0, 0)
+    assert (outputs_of(furnished_stage), model.requests, open_entries(), mirroring.dead_letters()) == ([], [], 0, 0)
 
 
 def test_what_the_queue_refuses_is_delivered_again_from_the_first_such_record(
@@ -169,11 +169,11 @@ def test_shadows_spend_from_their_own_budget_alone(furnished_stage: Stage, mirro
     furnished_stage.registry.put(TENANT, BUDGETS, few, CHANGE)
     mirroring.mirror([mirroring.serve(MIRRORED, number, NOW) for number in range(5)])
     mirroring.drain()
-    assert (len(outputs_of(furnished_stage)), mirroring.dead_letters(), len(model.asked)) == (2, 3, 2)
+    assert (len(outputs_of(furnished_stage)), mirroring.dead_letters(), len(model.requests)) == (2, 3, 2)
 
 
 def test_a_policy_that_is_not_there_ends_as_a_dead_letter(mirroring: Mirroring, model: ModelServer) -> None:
-    mirroring.mirror([mirroring.serve(route(arms=(Arm(policy_id=f"{SKILL}@v9", mode="shadow", weight=1.0),)), 1, NOW)])
+    mirroring.mirror([mirroring.serve(make_route(arms=(Arm(policy_id=f"{SKILL}@v9", mode="shadow", weight=1.0),)), 1, NOW)])
     mirroring.drain()
     assert mirroring.dead_letters() == 1
 
@@ -181,7 +181,7 @@ def test_a_policy_that_is_not_there_ends_as_a_dead_letter(mirroring: Mirroring, 
 def test_the_check_finds_a_request_that_is_neither_answered_nor_dead(
     mirroring: Mirroring, model: ModelServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert reconcile.handler({}, lambda_context())["entries"] == 0
+    assert reconcile.handler({}, make_lambda_context())["entries"] == 0
     assert capsys.readouterr().out == ""  # a metric is paid for each hour in which it is sent
     model.fails_on = lambda prompt: "parcel 1?" in prompt
     mirroring.mirror([mirroring.serve(MIRRORED, number, NOW) for number in range(3)])
@@ -190,7 +190,7 @@ def test_the_check_finds_a_request_that_is_neither_answered_nor_dead(
     ledger = DynamoShadowLedger("counters")
     served = derive_id("int", "1")
     ledger.enter([ShadowTask(tenant_id=TENANT, interaction_id=served, output_id="any", policy_id=f"{SKILL}@v2")], at=long_ago)
-    assert reconcile.handler({}, lambda_context()) == {"entries": 1, "under_way": 0, "dead": 1, "lost": 0}
+    assert reconcile.handler({}, make_lambda_context()) == {"entries": 1, "under_way": 0, "dead": 1, "lost": 0}
     ledger.enter([ShadowTask(tenant_id=TENANT, interaction_id="i9", output_id="o9", policy_id=f"{SKILL}@v2")], at=long_ago)
-    assert reconcile.handler({}, lambda_context())["lost"] == 1
+    assert reconcile.handler({}, make_lambda_context())["lost"] == 1
     assert '"ShadowLost":1' in capsys.readouterr().out

@@ -17,8 +17,8 @@ from rlaas.rollout.steps import Rollout
 from rlaas.runtime.state_machines import Failure
 from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import rollout_key, run_key, skill_key
-from tests.fakes.gateway import lambda_context
-from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, policy, route
+from tests.fakes.gateway import make_lambda_context
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, make_policy, make_route
 from tests.unit.functions.conftest import Stage
 
 WHO = {"tenant_id": TENANT, "skill": SKILL}
@@ -42,17 +42,17 @@ def ready(stage: Stage) -> Stage:
     """A stage with the skill, two policies, and a route of the first alone."""
     stage.registry.put(TENANT, skill_key(SKILL), Skill(tenant_id=TENANT, skill=SKILL, created_at=NOW), CHANGE)
     for version in (1, 2):
-        stage.registry.put_policy(policy(version), CHANGE)
-    stage.registry.write_route(route(), expected_version=0)
+        stage.registry.put_policy(make_policy(version), CHANGE)
+    stage.registry.write_route(make_route(), expected_version=0)
     return stage
 
 
 def step(name: str, **more: Any) -> dict[str, Any]:
-    return dict(rollout_steps.handler({"step": name, "rollout_id": "rol_1", **WHO, **more}, lambda_context()))
+    return dict(rollout_steps.handler({"step": name, "rollout_id": "rol_1", **WHO, **more}, make_lambda_context()))
 
 
 def learning_step(name: str, **more: Any) -> dict[str, Any]:
-    return dict(learning_steps.handler({"step": name, "run_id": "run_1", **WHO, **more}, lambda_context()))
+    return dict(learning_steps.handler({"step": name, "run_id": "run_1", **WHO, **more}, make_lambda_context()))
 
 
 def stopped(name: str, payload: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def test_a_rollout_that_fails_or_is_stopped_goes_back_and_says_why(ready: Stage,
     step("begin", policy_id=f"{SKILL}@v2")
     step("set_weight", index=0)
     if by_hand:
-        rollout_steps.handler(stopped("rol_1", WHO), lambda_context())
+        rollout_steps.handler(stopped("rol_1", WHO), make_lambda_context())
     else:
         cause = json.dumps({"errorType": "KeyError", "errorMessage": "nothing there"})
         assert step("abort", error={"Error": "KeyError", "Cause": cause}) == {"status": "failed"}
@@ -147,7 +147,7 @@ def test_a_learning_run_begins_with_a_plan_and_fails_with_its_jobs_reason(ready:
 
 def test_a_learning_run_stopped_by_hand_has_failed(ready: Stage) -> None:
     learning_step("begin")
-    learning_steps.handler(stopped("run_1", WHO), lambda_context())
+    learning_steps.handler(stopped("run_1", WHO), make_lambda_context())
     assert ready.registry.get(LearningRun, TENANT, run_key(SKILL, "run_1")).record.status == "failed"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from functions.telemetry.handler import handler
-from tests.fakes.gateway import lambda_context, proxy_event
+from tests.fakes.gateway import make_lambda_context, make_proxy_event
 from tests.fakes.worlds import SKILL, TENANT
 from tests.unit.functions.conftest import Stage
 
@@ -14,7 +14,7 @@ EDIT = {"interaction_id": "i1", "output_id": "o1", "skill": SKILL, "kind": "edit
 
 
 def call(path: str, body: object, **event: Any) -> tuple[int, dict[str, Any]]:
-    answer = handler({**proxy_event(path, body, **event)}, lambda_context())
+    answer = handler({**make_proxy_event(path, body, **event)}, make_lambda_context())
     assert isinstance(answer["body"], str)
     status = answer["statusCode"]
     assert isinstance(status, int)
@@ -89,8 +89,8 @@ def test_other_content_types_are_refused(furnished_stage: Stage) -> None:
 
 
 def test_a_base64_body_is_read(furnished_stage: Stage) -> None:
-    event = proxy_event("/v1/interaction.create", base64.b64encode(json.dumps(INTERACTION).encode()).decode())
-    assert handler({**event, "isBase64Encoded": True}, lambda_context())["statusCode"] == 201
+    event = make_proxy_event("/v1/interaction.create", base64.b64encode(json.dumps(INTERACTION).encode()).decode())
+    assert handler({**event, "isBase64Encoded": True}, make_lambda_context())["statusCode"] == 201
 
 
 def test_a_missing_scope_is_forbidden_by_name(furnished_stage: Stage) -> None:

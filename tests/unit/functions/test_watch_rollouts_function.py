@@ -16,7 +16,7 @@ from rlaas.routing.assign import assign
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
 from rlaas.telemetry.ingest import prepare
 from tests.fakes.gateway import TimeLeft
-from tests.fakes.worlds import SKILL, TENANT, route
+from tests.fakes.worlds import SKILL, TENANT, make_route
 from tests.unit.functions.conftest import Stage
 
 SETTINGS = RolloutSettings(steps=(RolloutStep(weight=0.3),), window_hours=1.0, units_a_day=5_000)
@@ -26,7 +26,7 @@ ENOUGH, ALMOST_OVER = TimeLeft(900_000), TimeLeft(5)
 
 
 def begin(stage: Stage, at: datetime) -> Conductor:
-    stage.registry.write_route(route(version=2), expected_version=1)
+    stage.registry.write_route(make_route(version=2), expected_version=1)
     trials = DynamoTrials("counters", stage.dynamodb)
     request_rollout(
         stage.registry,

@@ -19,7 +19,7 @@ import pytest
 from pydantic import ValidationError
 
 from rlaas.telemetry.events import REPORTED
-from tests.fakes.loopback import Quiet, served
+from tests.fakes.loopback import QuietHandler, serve_handler
 
 SKILL = "support-email-draft"
 KEY = "rlk_1_secret"
@@ -96,7 +96,7 @@ def build_refusal(status: int, code: str, message: str, param: str | None) -> di
 def service() -> Iterator[Service]:
     state = Service()
 
-    class Handler(Quiet):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             with state.lock:
@@ -126,7 +126,7 @@ def service() -> Iterator[Service]:
         def send_json(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
             self.answer(status, json.dumps(body).encode(), headers)
 
-    with served(Handler) as state.url:
+    with serve_handler(Handler) as state.url:
         yield state
         for fault in state.faults.values():
             if fault.hold is not None:

@@ -26,7 +26,7 @@ from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.privacy import AS_IT_IS
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import CHANGE, SKILL, TENANT, clock, furnished, policy, route
+from tests.fakes.worlds import CHANGE, SKILL, TENANT, clock, furnish_registry, make_policy, make_route
 
 ASKER = Asker(TENANT, "key1")
 PRICES = PriceTable(version=3, prices={"v1": Price(input=1.0, output=2.0)})
@@ -44,7 +44,7 @@ def gateway(
     ticks = count()
     timer = lambda: float(next(ticks))  # noqa: E731
     return Gateway(
-        routes=registry or furnished(),
+        routes=registry or furnish_registry(),
         backend=backend or EchoBackend(),
         store=store if store is not None else MemoryEventStore(),
         scrubber=AS_IT_IS,
@@ -80,10 +80,10 @@ def with_fallbacks(*models: str) -> MemoryRegistry:
     """Policy 1 asks the first model, then the others."""
     registry = MemoryRegistry()
     first, *others = map(openai_model, models)
-    changed_policy = policy(1).model_copy(update={"backend": first, "fallbacks": tuple(others)})
+    changed_policy = make_policy(1).model_copy(update={"backend": first, "fallbacks": tuple(others)})
     registry.put_policy(changed_policy, CHANGE)
-    registry.put_policy(policy(2), CHANGE)
-    registry.write_route(route(), expected_version=0)
+    registry.put_policy(make_policy(2), CHANGE)
+    registry.write_route(make_route(), expected_version=0)
     return registry
 
 
@@ -132,8 +132,8 @@ def read_spent(counters: MemoryCounters) -> int:
 def guard_policy(**config: object) -> MemoryRegistry:
     registry = MemoryRegistry()
     guardrails = Guardrails.model_validate_json(json.dumps(config))
-    registry.put_policy(policy(1).model_copy(update={"guardrails": guardrails}), CHANGE)
-    registry.write_route(route(), expected_version=0)
+    registry.put_policy(make_policy(1).model_copy(update={"guardrails": guardrails}), CHANGE)
+    registry.write_route(make_route(), expected_version=0)
     return registry
 
 

@@ -24,7 +24,7 @@ from rlaas.telemetry.item_size import MAX_STORED_BYTES
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
-from tests.fakes.worlds import SKILL, TENANT, clock, furnished
+from tests.fakes.worlds import SKILL, TENANT, clock, furnish_registry
 
 MASKS = Scrubber(PrivacySettings(), salt=b"pinch")
 GROWING = "1.1.1.1 " * (250 * 1024 // 8)
@@ -53,7 +53,7 @@ class Saying(EchoBackend):
 
 def gateway(backend: EchoBackend, store: MemoryEventStore, scrubber: Scrubber = MASKS) -> Gateway:
     return Gateway(
-        routes=furnished(),
+        routes=furnish_registry(),
         backend=backend,
         store=store,
         scrubber=scrubber,
@@ -72,8 +72,8 @@ def test_an_event_that_masks_make_too_large_is_refused_and_the_others_of_its_bat
     small = InteractionCreated(skill=SKILL, interaction_id="i1", inputs={"email": "1.1.1.1"})
     large = InteractionCreated(skill=SKILL, interaction_id="i2", inputs={"email": GROWING})
     with pytest.raises(PayloadTooLarge, match="masked"):
-        record_event(large, TENANT, store, clock, skills=furnished(), scrubber=MASKS)
-    outcomes = record_events([large, small], TENANT, store, clock, skills=furnished(), scrubber=MASKS)
+        record_event(large, TENANT, store, clock, skills=furnish_registry(), scrubber=MASKS)
+    outcomes = record_events([large, small], TENANT, store, clock, skills=furnish_registry(), scrubber=MASKS)
     assert isinstance(outcomes[0], PayloadTooLarge)
     assert [one.event_id for one in store.events.values()] == ["i1"]
 
@@ -81,7 +81,7 @@ def test_an_event_that_masks_make_too_large_is_refused_and_the_others_of_its_bat
 def test_numbers_that_grow_when_they_are_written_out_count_as_they_are_stored() -> None:
     event = FeedbackSubmitted(skill=SKILL, interaction_id="i1", kind="comment", comment="x", metadata={"n": [1e9] * 40_000})
     with pytest.raises(PayloadTooLarge):
-        record_event(event, TENANT, MemoryEventStore(), clock, skills=furnished(), scrubber=MASKS)
+        record_event(event, TENANT, MemoryEventStore(), clock, skills=furnish_registry(), scrubber=MASKS)
 
 
 def test_a_request_that_masks_make_too_large_asks_no_model_and_stores_nothing() -> None:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from rlaas.chat import CalledFunction, Message, ToolCall
 from rlaas.inference.chat_messages import ChatMessage, to_messages
-from tests.fakes.completions import calls, completion
+from tests.fakes.completions import make_calls, make_completion
 
 SENT: TypeAdapter[Any] = TypeAdapter(tuple[ChatMessage, ...])
 USER = {"role": "user", "content": "Hi"}
@@ -29,7 +29,7 @@ def call(identifier: str, name: str = "find_order", arguments: str = '{"id":"7"}
 
 
 def test_an_answer_is_taken_back_as_openais_client_dumps_it() -> None:
-    said, called = answer(completion({"content": "ok"})), answer(calls("find_order"))
+    said, called = answer(make_completion({"content": "ok"})), answer(make_calls("find_order"))
     for dump in (said.model_dump(), said.model_dump(exclude_none=True), said.to_dict()):
         assert messages(USER, dump)[1] == Message(role="assistant", content="ok")
     for dump in (called.model_dump(), called.model_dump(exclude_none=True), called.to_dict()):

@@ -20,7 +20,7 @@ from rlaas.telemetry.usage import count_usage
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
-from tests.fakes.worlds import SKILL, furnished
+from tests.fakes.worlds import SKILL, furnish_registry
 from tests.unit.inference.asking import ASKER, ask, gateway, limit_spending, read_spent
 
 USAGE = Usage(input_tokens=7, output_tokens=6)
@@ -41,7 +41,7 @@ class Drafting(EchoBackend):
     def _drafts(self, backend: BackendSpec, call: ChatCall, timeout_s: float) -> list[str]:
         self._text(backend, call, timeout_s)
         number: Any = call.parameters.get("n", 1)
-        return [f"draft {index} of {len(self.asked)}" for index in range(number)]
+        return [f"draft {index} of {len(self.requests)}" for index in range(number)]
 
 
 def draft(store: MemoryEventStore, backend: EchoBackend, **options: Any) -> Answer:
@@ -89,7 +89,7 @@ def test_a_request_for_three_choices_counts_once() -> None:
 
 def test_shadows_answer_a_request_once_however_many_choices_it_asked_for() -> None:
     store = MemoryEventStore()
-    draft(store, Drafting(), registry=furnished((Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0),)))
+    draft(store, Drafting(), registry=furnish_registry((Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0),)))
     assert len([task for stored in store.events.values() for task in shadow_tasks(stored)]) == 1
     assert len([stored for stored in store.events.values() if "mirrored" in stored.shadow_roles]) == 1
 
@@ -97,7 +97,7 @@ def test_shadows_answer_a_request_once_however_many_choices_it_asked_for() -> No
 def test_a_request_sent_again_gets_all_its_choices_and_the_model_is_not_asked() -> None:
     store, backend = MemoryEventStore(), Drafting()
     first, again = draft(store, backend, key="k1"), draft(store, backend, key="k1")
-    assert (first.replay, again.replay, len(backend.asked)) == (False, True, 1)
+    assert (first.replay, again.replay, len(backend.requests)) == (False, True, 1)
     assert (again.output_id, again.choices, again.usage, again.cost_usd) == (first.output_id, first.choices, first.usage, first.cost_usd)
 
 
@@ -105,7 +105,7 @@ def test_a_stream_sent_again_gets_all_its_choices() -> None:
     store, backend = MemoryEventStore(), Drafting()
     first = list_texts(stream(store, backend, "k1"))
     assert first == list_texts(stream(store, backend, "k1")) == ["draft 0 of 1", "draft 1 of 1", "draft 2 of 1"]
-    assert (len(backend.asked), len(outputs(store))) == (1, 3)
+    assert (len(backend.requests), len(outputs(store))) == (1, 3)
 
 
 class Failing(MemoryEventStore):

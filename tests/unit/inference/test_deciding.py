@@ -19,7 +19,7 @@ from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import CHANGE, SKILL, TENANT, canary, furnished, policy, route
+from tests.fakes.worlds import CHANGE, SKILL, TENANT, furnish_registry, make_canary_route, make_policy, make_route
 from tests.unit.inference.asking import ASKER, PRICES, ask, gateway
 
 
@@ -39,7 +39,7 @@ def test_the_answer_and_why_it_was_given_are_stored() -> None:
 
 
 def test_a_thread_stays_with_its_arm() -> None:
-    registry, store = furnished((canary(2, 0.5),)), MemoryEventStore()
+    registry, store = furnish_registry((make_canary_route(2, 0.5),)), MemoryEventStore()
     arms = {thread: {ask(store, registry=registry, thread_id=thread).decision.arm for _ in range(3)} for thread in map(str, range(20))}
     assert all(len(choices) == 1 for choices in arms.values())
     assert {arm for choices in arms.values() for arm in choices} == {CONTROL, f"{SKILL}@v2"}
@@ -61,14 +61,14 @@ def test_a_skill_without_a_route_is_not_found() -> None:
 
 def chat(*messages: tuple[str, str], inputs: dict[str, str] | None = None) -> tuple[Message, ...]:
     registry = MemoryRegistry()
-    registry.put_policy(policy(1, system="You work for {{ company }}."), CHANGE)
-    registry.write_route(route(), expected_version=0)
+    registry.put_policy(make_policy(1, system="You work for {{ company }}."), CHANGE)
+    registry.write_route(make_route(), expected_version=0)
     request = InferRequest(
         skill=SKILL, messages=tuple(Message.model_validate({"role": role, "content": text}) for role, text in messages), inputs=inputs
     )
     backend = EchoBackend()
     infer(request, ASKER, gateway(registry=registry, backend=backend))
-    return backend.asked[0][1]
+    return backend.requests[0][1]
 
 
 def test_a_chats_messages_follow_the_policys_system_message() -> None:
@@ -100,7 +100,7 @@ def test_a_dry_run_decides_and_renders_and_stores_nothing() -> None:
     request = InferRequest(skill=SKILL, inputs={"email": "?"}, dryrun=True)
     handover = decide(request, ASKER, gateway(store=store, backend=backend))
     assert handover.call.messages == (Message(role="user", content="Reply to: ?"),)
-    assert (store.events, backend.asked) == ({}, [])
+    assert (store.events, backend.requests) == ({}, [])
     decide(request.model_copy(update={"dryrun": False}), ASKER, gateway(store=store))
     assert [event.event_type for event in store.events.values()] == ["interaction"]
 
@@ -134,12 +134,12 @@ def test_parameters_neither_choose_the_model_nor_bring_the_reservation_down(para
 def test_a_bound_of_null_is_none_and_the_policys_holds() -> None:
     backend = EchoBackend()
     ask(MemoryEventStore(), backend=backend, parameters={"max_completion_tokens": None, "max_tokens": None, "n": None})
-    assert backend.calls[0].parameters["max_tokens"] == policy(1).sampling.max_tokens
+    assert backend.calls[0].parameters["max_tokens"] == make_policy(1).sampling.max_tokens
 
 
 def test_an_arm_whose_cap_is_spent_leaves_its_share_to_the_control_and_the_probabilities_say_so() -> None:
-    arm = canary(2, 1.0).model_copy(update={"cap": Cap(requests=2)})
-    registry, spending = furnished((arm,)), Spending(MemoryCounters(), Budgets(), PRICES)
+    arm = make_canary_route(2, 1.0).model_copy(update={"cap": Cap(requests=2)})
+    registry, spending = furnish_registry((arm,)), Spending(MemoryCounters(), Budgets(), PRICES)
     answers = [ask(MemoryEventStore(), registry=registry, spending=spending, thread_id="t1") for _ in range(3)]
     assert [answer.policy_id[-2:] for answer in answers] == ["v2", "v2", "v1"]
     last = answers[-1].decision

@@ -27,7 +27,7 @@ from rlaas.telemetry.events import RequestFailed
 from tests.fakes.backend import EchoBackend
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import CHANGE, SKILL, canary, furnished, policy, route
+from tests.fakes.worlds import CHANGE, SKILL, furnish_registry, make_canary_route, make_policy, make_route
 from tests.unit.inference.asking import ASKER, Failing, ask, ask_stream, gateway, openai_model, with_fallbacks
 
 
@@ -35,33 +35,38 @@ def test_a_request_that_nobody_answers_leaves_a_failure_of_the_arm_it_was_dealt_
     store = MemoryEventStore()
     for _ in range(2):
         with pytest.raises(DependencyUnavailable):
-            ask(store, registry=furnished((canary(2, 0.999),)), backend=EchoBackend(down={"v1", "v2"}), interaction_id="mine")
+            ask(
+                store,
+                registry=furnish_registry((make_canary_route(2, 0.999),)),
+                backend=EchoBackend(down={"v1", "v2"}),
+                interaction_id="mine",
+            )
     failures = [event.event() for event in store.events.values() if event.event_type == "failure"]
     assert [failure.decision.arm for failure in failures if isinstance(failure, RequestFailed)] == [f"{SKILL}@v2"] * 2
 
 
 def test_the_control_answers_for_an_arm_that_does_not_and_the_decision_says_so() -> None:
     backend = EchoBackend(down={"v2"})
-    answer = ask(MemoryEventStore(), registry=furnished((canary(2, 0.999),)), backend=backend, thread_id="t1")
+    answer = ask(MemoryEventStore(), registry=furnish_registry((make_canary_route(2, 0.999),)), backend=backend, thread_id="t1")
     assert (answer.policy_id, answer.decision.arm, answer.decision.fallback) == (f"{SKILL}@v1", CONTROL, True)
     assert answer.decision.propensity == pytest.approx(0.001)
     assert answer.decision.reason == f"fallback: {SKILL}@v2 by sagemaker v2: the model endpoint answered ModelError"
-    assert [component for component, _, _ in backend.asked] == ["v2", "v1"]
-    assert [timeout for _, _, timeout in backend.asked] == [pytest.approx(0.55 * 25), pytest.approx(24)]
+    assert [component for component, _, _ in backend.requests] == ["v2", "v1"]
+    assert [timeout for _, _, timeout in backend.requests] == [pytest.approx(0.55 * 25), pytest.approx(24)]
 
 
 def test_when_the_control_is_down_too_the_failure_is_the_dependencys() -> None:
     backend = EchoBackend(down={"v1", "v2"})
     with pytest.raises(DependencyUnavailable):
-        ask(MemoryEventStore(), registry=furnished((canary(2, 1.0),)), backend=backend)
-    assert len(backend.asked) == 2
+        ask(MemoryEventStore(), registry=furnish_registry((make_canary_route(2, 1.0),)), backend=backend)
+    assert len(backend.requests) == 2
 
 
 def test_a_policys_fallbacks_answer_in_their_order_and_the_policy_stays_the_one_decided() -> None:
     backend = EchoBackend(down={"a", "b"})
     answer = ask(MemoryEventStore(), registry=with_fallbacks("a", "b", "c"), backend=backend)
     assert (answer.text.partition(":")[0], answer.policy_id, answer.decision.fallback) == ("c", f"{SKILL}@v1", True)
-    assert [model for model, _, _ in backend.asked] == ["a", "b", "c"]
+    assert [model for model, _, _ in backend.requests] == ["a", "b", "c"]
     assert answer.decision.reason.startswith(f"fallback: {SKILL}@v1 by openai a: ")
 
 
@@ -73,7 +78,7 @@ class Busy(EchoBackend):
     def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
         if self.times:
             self.times -= 1
-            self.asked.append((backend.model, call.messages, timeout_s))
+            self.requests.append((backend.model, call.messages, timeout_s))
             raise BackendFailed("busy", safe_to_repeat=True, retry_after_s=1.0)
         return super().complete(backend, call, timeout_s=timeout_s)
 
@@ -81,17 +86,17 @@ class Busy(EchoBackend):
 def test_a_busy_backend_is_asked_once_more_when_nobody_else_can_answer() -> None:
     backend = Busy()
     answer = ask(MemoryEventStore(), backend=backend)
-    assert (len(backend.asked), answer.decision.fallback) == (2, False)
+    assert (len(backend.requests), answer.decision.fallback) == (2, False)
     other = Busy()
     assert ask(MemoryEventStore(), registry=with_fallbacks("a", "b"), backend=other).decision.fallback
-    assert [model for model, _, _ in other.asked] == ["a", "b"]
+    assert [model for model, _, _ in other.requests] == ["a", "b"]
 
 
 class Asleep(EchoBackend):
     """No machine holds its models."""
 
     def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
-        self.asked.append((backend.model, call.messages, timeout_s))
+        self.requests.append((backend.model, call.messages, timeout_s))
         if backend.kind == "sagemaker":
             raise NoCapacity("the model endpoint has no copy of the model running")
         return super().complete(backend, call, timeout_s=timeout_s)
@@ -100,9 +105,9 @@ class Asleep(EchoBackend):
 def test_a_request_to_a_sleeping_model_is_told_when_to_come_back_and_is_stored_as_the_failure_of_its_arm() -> None:
     store, backend = MemoryEventStore(), Asleep()
     with pytest.raises(DependencyUnavailable, match="no copy of the model") as refusal:
-        ask(store, registry=furnished((canary(2, 0.999),)), backend=backend)
+        ask(store, registry=furnish_registry((make_canary_route(2, 0.999),)), backend=backend)
     assert refusal.value.retry_after_s == 60
-    assert [model for model, _, _ in backend.asked] == ["v2", "v1"]  # each once: nobody waits a minute inside a request
+    assert [model for model, _, _ in backend.requests] == ["v2", "v1"]  # each once: nobody waits a minute inside a request
     (failure,) = [event.event() for event in store.events.values() if event.event_type == "failure"]
     assert isinstance(failure, RequestFailed)
     assert failure.decision.arm == f"{SKILL}@v2"
@@ -110,8 +115,8 @@ def test_a_request_to_a_sleeping_model_is_told_when_to_come_back_and_is_stored_a
 
 def test_the_declared_fallback_answers_for_a_sleeping_model_and_the_decision_says_so() -> None:
     registry = MemoryRegistry()
-    registry.put_policy(policy(1).model_copy(update={"fallbacks": (openai_model("c"),)}), CHANGE)
-    registry.write_route(route(), expected_version=0)
+    registry.put_policy(make_policy(1).model_copy(update={"fallbacks": (openai_model("c"),)}), CHANGE)
+    registry.write_route(make_route(), expected_version=0)
     answer = ask(MemoryEventStore(), registry=registry, backend=Asleep())
     assert (answer.text.partition(":")[0], answer.decision.fallback, answer.decision.counts) == ("c", True, False)
     assert "no copy of the model" in answer.decision.reason
@@ -125,7 +130,7 @@ def test_a_sleeping_model_hears_every_request_for_it() -> None:
         with pytest.raises(DependencyUnavailable) as refusal:
             infer(InferRequest(skill=SKILL, inputs={"email": "?"}), ASKER, world)
         assert refusal.value.retry_after_s == 60
-    assert len(backend.asked) == 7
+    assert len(backend.requests) == 7
 
 
 def test_a_circuit_opens_after_failures_in_a_row_and_lets_one_request_try_again() -> None:
@@ -147,8 +152,8 @@ def test_a_backend_whose_circuit_is_open_is_not_asked_for_this_tenant() -> None:
     for _ in range(7):
         with pytest.raises(DependencyUnavailable):
             infer(InferRequest(skill=SKILL, inputs={"email": "?"}), ASKER, world)
-    assert len(backend.asked) == 5
-    assert world.breakers.allows(("another-tenant", policy(1).backend))
+    assert len(backend.requests) == 5
+    assert world.breakers.allows(("another-tenant", make_policy(1).backend))
 
 
 def test_a_parameter_that_the_backend_does_not_take_is_refused_by_name_and_no_fallback_is_asked() -> None:
@@ -174,7 +179,7 @@ class Refusing(EchoBackend):
 
     def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
         if (error := self.errors.get(backend.model)) is not None:
-            self.asked.append((backend.model, call.messages, timeout_s))
+            self.requests.append((backend.model, call.messages, timeout_s))
             raise error
         return super().complete(backend, call, timeout_s=timeout_s)
 
@@ -204,7 +209,7 @@ def test_of_several_failures_the_caller_hears_the_one_that_he_can_do_something_a
         ask(MemoryEventStore(), registry=with_fallbacks("a", "b"), backend=backend)
     assert type(failed.value) is kind
     assert failed.value.retry_after_s == wait_s
-    assert [model for model, _, _ in backend.asked] == ["a", "b"]
+    assert [model for model, _, _ in backend.requests] == ["a", "b"]
 
 
 @pytest.mark.parametrize("error", [LIMITED, WRONG, TOO_LONG, TRANSLATED])
@@ -223,7 +228,7 @@ def test_an_open_circuit_refuses_as_its_backend_did(error: RlaasError) -> None:
         with pytest.raises(type(error)) as failed:
             infer(InferRequest(skill=SKILL, inputs={"email": "?"}), ASKER, world)
         assert failed.value.retry_after_s == error.retry_after_s
-    assert len(backend.asked) == 5
+    assert len(backend.requests) == 5
 
 
 def test_a_refusal_of_what_was_translated_wrong_opens_no_circuit() -> None:
@@ -232,7 +237,7 @@ def test_a_refusal_of_what_was_translated_wrong_opens_no_circuit() -> None:
     for _ in range(7):
         with pytest.raises(TranslationRefused):
             infer(InferRequest(skill=SKILL, inputs={"email": "?"}), ASKER, world)
-    assert len(backend.asked) == 7
+    assert len(backend.requests) == 7
 
 
 @pytest.mark.parametrize(

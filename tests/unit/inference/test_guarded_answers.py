@@ -24,7 +24,7 @@ def test_a_blocked_request_gets_the_safe_answer_asks_nobody_and_costs_nothing() 
     options = {"registry": registry, "backend": backend, "spending": limit_spending(counters, 1)}
     answer = ask(store, email="the parcel bomb", interaction_id="mine", **options)
     assert (answer.text, answer.finish_reason, answer.decision.fallback) == ("Please call us.", "content_filter", False)
-    assert (backend.asked, counters.items) == ([], {})
+    assert (backend.requests, counters.items) == ([], {})
     assert list_actions(store) == [("input", "block_list", "block")]
     assert ask(store, email="the parcel bomb", interaction_id="mine", **options).replay
     assert len(list_actions(store)) == 1
@@ -45,7 +45,7 @@ def test_personal_data_is_taken_out_before_the_backend_sees_it() -> None:
     store, backend = MemoryEventStore(), EchoBackend()
     registry = guard_policy(input=[{"kind": "pii", "action": "redact"}])
     ask(store, registry=registry, backend=backend, email="I am ada@example.com")
-    assert backend.asked[0][1][-1].content == "Reply to: I am <EMAIL_ADDRESS>"
+    assert backend.requests[0][1][-1].content == "Reply to: I am <EMAIL_ADDRESS>"
     assert list_actions(store) == [("input", "pii", "redact")]
 
 
@@ -97,14 +97,14 @@ class Improving(EchoBackend):
 
     def _text(self, backend: BackendSpec, call: ChatCall, timeout_s: float) -> str:
         super()._text(backend, call, timeout_s)
-        return ['Sure: {"a": 1', '{"a": 1}'][len(self.asked) - 1]
+        return ['Sure: {"a": 1', '{"a": 1}'][len(self.requests) - 1]
 
 
 def test_an_answer_that_does_not_fit_is_asked_for_once_more_and_both_are_paid_for() -> None:
     store, backend, counters = MemoryEventStore(), Improving(), MemoryCounters()
     registry = guard_policy(output=[{"kind": "json_schema", "json_schema": SCHEMA, "action": "regenerate", "then": "block"}])
     answer = ask(store, registry=registry, backend=backend, spending=limit_spending(counters, 1_000_000, "tokens"))
-    assert (answer.text, len(backend.asked)) == ('{"a": 1}', 2)
+    assert (answer.text, len(backend.requests)) == ('{"a": 1}', 2)
     assert answer.usage is not None
     assert answer.usage.input_tokens == 14
     assert list_actions(store) == [("output", "json_schema", "regenerate")]
@@ -114,5 +114,5 @@ def test_when_the_second_answer_does_not_fit_either_the_safe_answer_stands_in() 
     store, backend = MemoryEventStore(), EchoBackend()
     registry = guard_policy(output=[{"kind": "json_schema", "json_schema": SCHEMA, "action": "regenerate", "then": "block"}])
     answer = ask(store, registry=registry, backend=backend)
-    assert (answer.finish_reason, len(backend.asked)) == ("content_filter", 2)
+    assert (answer.finish_reason, len(backend.requests)) == ("content_filter", 2)
     assert [action for _, _, action in list_actions(store)] == ["regenerate", "block"]

@@ -15,17 +15,17 @@ from rlaas.telemetry.ingest import prepare
 from tests.fakes.backend import EchoBackend
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.privacy import AS_IT_IS
-from tests.fakes.worlds import NOW, SKILL, TENANT, canary, furnished
+from tests.fakes.worlds import NOW, SKILL, TENANT, furnish_registry, make_canary_route
 from tests.unit.inference.asking import ASKER, ask, gateway
 
 
 def test_a_request_sent_again_gets_the_stored_output_and_the_model_is_not_asked() -> None:
     store, backend = MemoryEventStore(), EchoBackend()
     first = ask(store, backend=backend, interaction_id="mine")
-    again = ask(store, backend=backend, registry=furnished((canary(2, 1.0),)), interaction_id="mine")
+    again = ask(store, backend=backend, registry=furnish_registry((make_canary_route(2, 1.0),)), interaction_id="mine")
     assert again.replay
     assert (again.output_id, again.text, again.decision) == (first.output_id, first.text, first.decision)
-    assert len(backend.asked) == 1
+    assert len(backend.requests) == 1
     assert len(store.events) == 2
 
 
@@ -50,7 +50,7 @@ def test_an_interaction_id_with_another_payload_conflicts() -> None:
     with pytest.raises(Conflict) as conflict:
         ask(store, backend=backend, interaction_id="mine", email="another")
     assert conflict.value.param == "interaction_id"
-    assert backend.asked == []
+    assert backend.requests == []
 
 
 def test_an_outputs_id_is_not_to_be_derived_and_a_replay_finds_it() -> None:

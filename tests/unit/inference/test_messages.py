@@ -26,7 +26,7 @@ from rlaas.inference.messages import (
 from rlaas.inference.record import Answer
 from rlaas.routing.assign import assign
 from rlaas.wire import make_invalid_input
-from tests.fakes.worlds import NOW, SKILL, route
+from tests.fakes.worlds import NOW, SKILL, make_route
 
 CACHED: Any = {"cache_control": {"type": "ephemeral"}}
 CALL: Any = {"type": "tool_use", "id": "toolu_01", "name": "look_up", "input": {}}
@@ -284,7 +284,7 @@ def message(*choices: Choice, usage: Usage | None = None, tier: str | None = Non
         interaction_id="int_1",
         output_id="out_1",
         policy_id=f"{SKILL}@v2",
-        decision=assign(route(control=2), "t1", decision_id="dec_1", decided_at=NOW, interaction_id="int_1"),
+        decision=assign(make_route(control=2), "t1", decision_id="dec_1", decided_at=NOW, interaction_id="int_1"),
         choices=choices,
         usage=usage,
         cost_usd=0.25,

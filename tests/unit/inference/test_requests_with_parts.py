@@ -23,7 +23,7 @@ from rlaas.telemetry.ingest import prepare
 from tests.fakes.backend import EchoBackend
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import NOW, SKILL, TENANT, furnished
+from tests.fakes.worlds import NOW, SKILL, TENANT, furnish_registry
 from tests.unit.inference.asking import ASKER, BLOCK_LIST, gateway, guard_policy
 
 DATA = base64.b64encode(b"a picture of kim@shop.example").decode()
@@ -48,7 +48,7 @@ def ask(
 def test_a_model_sees_the_images_and_the_store_their_references() -> None:
     store, backend = MemoryEventStore(), EchoBackend()
     ask(store, *IMAGES, backend=backend, scrubber=Scrubber(settings=PrivacySettings(), salt=b"x" * 16))
-    assert [part.url for part in backend.asked[0][1][-1].parts] == [PNG, LINK]
+    assert [part.url for part in backend.requests[0][1][-1].parts] == [PNG, LINK]
     payloads = [stored.payload for stored in store.events.values()]
     assert len(payloads) == 2
     for payload in payloads:
@@ -62,7 +62,7 @@ def test_the_same_image_is_the_same_request_and_another_is_another() -> None:
     store, backend = MemoryEventStore(), EchoBackend()
     first = ask(store, IMAGES[0], backend=backend)
     again = ask(store, IMAGES[0], backend=backend)
-    assert (again.output_id, again.replay, len(backend.asked)) == (first.output_id, True, 1)
+    assert (again.output_id, again.replay, len(backend.requests)) == (first.output_id, True, 1)
     with pytest.raises(Conflict):
         ask(store, IMAGES[1], backend=backend)
 
@@ -76,15 +76,15 @@ def test_budgets_set_aside_the_most_that_images_may_count() -> None:
 
 def test_a_request_with_images_has_no_shadows() -> None:
     shadow = Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0)
-    assert ask(MemoryEventStore(), registry=furnished((shadow,))).decision.shadows == (f"{SKILL}@v2",)
-    assert ask(MemoryEventStore(), IMAGES[0], registry=furnished((shadow,))).decision.shadows == ()
+    assert ask(MemoryEventStore(), registry=furnish_registry((shadow,))).decision.shadows == (f"{SKILL}@v2",)
+    assert ask(MemoryEventStore(), IMAGES[0], registry=furnish_registry((shadow,))).decision.shadows == ()
 
 
 def test_where_a_guardrail_changes_the_text_images_go_before_it() -> None:
     backend = EchoBackend()
     guardrail = {**BLOCK_LIST, "action": "redact"}
     ask(MemoryEventStore(), *IMAGES, text="It's a parcel bomb", registry=guard_policy(input=[guardrail]), backend=backend)
-    message = backend.asked[0][1][-1]
+    message = backend.requests[0][1][-1]
     assert "bomb" not in message.content
     assert [(part.url, part.at) for part in message.parts] == [(PNG, 0), (LINK, 0)]
 

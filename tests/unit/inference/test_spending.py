@@ -25,7 +25,7 @@ from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, policy, route
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, make_canary_route, make_policy, make_route
 from tests.unit.inference.asking import (
     ASKER,
     SCHEMA,
@@ -60,7 +60,7 @@ def test_a_spent_budget_refuses_before_anything_is_stored_or_asked() -> None:
     with pytest.raises(QuotaExceeded) as refusal:
         ask(store, backend=backend, spending=limit_spending(counters, 2))
     assert refusal.value.retry_after_s is not None
-    assert (len(store.events), backend.asked) == (4, [])
+    assert (len(store.events), backend.requests) == (4, [])
 
 
 def test_what_was_set_aside_is_given_back_when_nothing_was_done_or_the_answer_was_there() -> None:
@@ -245,8 +245,8 @@ def test_an_answer_without_a_usage_is_in_the_tallies_by_its_estimate() -> None:
 def test_every_backend_that_was_asked_in_vain_counts_beside_the_one_that_answered() -> None:
     registry, counters = MemoryRegistry(), MemoryCounters()
     spare = openai_model("spare")
-    registry.put_policy(policy(1).model_copy(update={"fallbacks": (spare,)}), CHANGE)
-    registry.write_route(route(), expected_version=0)
+    registry.put_policy(make_policy(1).model_copy(update={"fallbacks": (spare,)}), CHANGE)
+    registry.write_route(make_route(), expected_version=0)
     spending, backend = limit_spending(counters, 100_000, "tokens"), EchoBackend(down={"v1"})
     answer = ask(MemoryEventStore(), registry=registry, backend=backend, spending=spending, parameters={"max_tokens": 300})
     assert answer.usage is not None
@@ -293,8 +293,8 @@ def test_tools_and_schemas_are_read_too_and_set_aside_for() -> None:
 def test_what_is_set_aside_is_enough_for_the_dearest_model_that_may_answer() -> None:
     registry = MemoryRegistry()
     dear = openai_model("dear")
-    registry.put_policy(policy(1).model_copy(update={"fallbacks": (dear,)}), CHANGE)
-    registry.write_route(route(), expected_version=0)
+    registry.put_policy(make_policy(1).model_copy(update={"fallbacks": (dear,)}), CHANGE)
+    registry.write_route(make_route(), expected_version=0)
     prices = PriceTable(version=3, prices={"v1": Price(input=1.0, output=2.0), "dear": Price(input=1.0, output=20_000.0)})
     budget = Budget(name="all", measure="usd", limit=1, window="day")
     with pytest.raises(QuotaExceeded):
@@ -309,9 +309,9 @@ def test_what_is_set_aside_is_enough_for_the_dearest_model_that_may_answer() -> 
 def test_what_is_set_aside_is_enough_for_the_control_that_may_answer_for_the_arm() -> None:
     registry = MemoryRegistry()
     for number, longest in ((1, 5_000), (2, 10)):
-        original = policy(number)
+        original = make_policy(number)
         registry.put_policy(original.model_copy(update={"sampling": original.sampling.model_copy(update={"max_tokens": longest})}), CHANGE)
-    registry.write_route(route(arms=(canary(2, 1.0),)), expected_version=0)
+    registry.write_route(make_route(arms=(make_canary_route(2, 1.0),)), expected_version=0)
     with pytest.raises(QuotaExceeded):
         ask(MemoryEventStore(), registry=registry, spending=limit_spending(MemoryCounters(), 4_000, "tokens"))
     assert ask(MemoryEventStore(), registry=registry, spending=limit_spending(MemoryCounters(), 6_000, "tokens")).policy_id == f"{SKILL}@v2"
@@ -368,7 +368,7 @@ class OverloadedCounters(MemoryCounters):
 def test_a_tenant_whose_item_is_overloaded_is_counted_in_a_shard_for_a_while() -> None:
     counters = OverloadedCounters()
     spending, request = limit_spending(counters, 1_000, "requests"), SpendingRequest(skill=SKILL, key_id="k")
-    calls = [PossibleCall(policy(1), ChatCall((), {"max_tokens": 1}, TENANT), (policy(1).backend,))]
+    calls = [PossibleCall(make_policy(1), ChatCall((), {"max_tokens": 1}, TENANT), (make_policy(1).backend,))]
 
     def count_shard(seconds: int) -> int:
         now = NOW + timedelta(seconds=seconds)
@@ -385,7 +385,7 @@ def test_a_tenant_whose_item_is_overloaded_is_counted_in_a_shard_for_a_while() -
 def test_who_finds_a_busy_item_leaves_it_to_others_without_having_been_refused() -> None:
     counters, now = MemoryCounters(), NOW
     spending, request = limit_spending(counters, 1_000, "requests"), SpendingRequest(skill=SKILL, key_id="k")
-    calls = [PossibleCall(policy(1), ChatCall((), {"max_tokens": 1}, TENANT), (policy(1).backend,))]
+    calls = [PossibleCall(make_policy(1), ChatCall((), {"max_tokens": 1}, TENANT), (make_policy(1).backend,))]
     announce_shard(counters, TENANT, 5, now=now)
     reservations = [spending.begin(TENANT, request, calls, now=now) for _ in range(2)]
     assert [reservation is not None and reservation.shard != WHOLE for reservation in reservations] == [False, True]

@@ -28,7 +28,7 @@ from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.privacy import AS_IT_IS
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import CHANGE, SKILL, TENANT, canary, clock, furnished, policy, route
+from tests.fakes.worlds import CHANGE, SKILL, TENANT, clock, furnish_registry, make_canary_route, make_policy, make_route
 
 ASKER = Asker(TENANT, "key1")
 PII = {"kind": "pii", "action": "flag"}
@@ -37,7 +37,7 @@ BLOCK_LIST = {"kind": "block_list", "terms": ["parcel bomb"], "action": "block"}
 
 def guard_policy(version: int, **config: object) -> Policy:
     guardrails = Guardrails.model_validate_json(json.dumps({"safe_answer": "Please call us.", **config}))
-    return policy(version).model_copy(update={"guardrails": guardrails})
+    return make_policy(version).model_copy(update={"guardrails": guardrails})
 
 
 def registry_of(control: Policy, arm: Policy | None = None) -> MemoryRegistry:
@@ -45,14 +45,14 @@ def registry_of(control: Policy, arm: Policy | None = None) -> MemoryRegistry:
     registry = MemoryRegistry()
     for bundle in (control, arm) if arm is not None else (control,):
         registry.put_policy(bundle, CHANGE)
-    registry.write_route(route(arms=(canary(2, 1.0),) if arm is not None else ()), expected_version=0)
+    registry.write_route(make_route(arms=(make_canary_route(2, 1.0),) if arm is not None else ()), expected_version=0)
     return registry
 
 
 def gateway(registry: MemoryRegistry | None = None, backend: EchoBackend | None = None, counters: MemoryCounters | None = None) -> Gateway:
     budget = Budget(name="all", measure="tokens", limit=1_000_000, window="day")
     return Gateway(
-        routes=registry or furnished(),
+        routes=registry or furnish_registry(),
         backend=backend or EchoBackend(),
         store=MemoryEventStore(),
         scrubber=AS_IT_IS,
@@ -143,8 +143,8 @@ def test_a_second_answer_that_is_interrupted_counts_beside_the_first() -> None:
 
 
 def test_what_the_controls_guardrails_did_is_stored_though_its_prompt_cannot_be_rendered() -> None:
-    other = guard_policy(1, input=[PII]).model_copy(update={"prompt": policy(1, user="{{ another }}").prompt})
-    world = gateway(registry_of(other, policy(2)), EchoBackend(down={"v2"}))
+    other = guard_policy(1, input=[PII]).model_copy(update={"prompt": make_policy(1, user="{{ another }}").prompt})
+    world = gateway(registry_of(other, make_policy(2)), EchoBackend(down={"v2"}))
     with pytest.raises(InvalidInput):
         infer(request("I am ada@example.com"), ASKER, world)
     [action] = list_stored(world, GuardrailActed)
@@ -155,7 +155,7 @@ def test_what_the_controls_guardrails_did_is_stored_though_its_prompt_cannot_be_
 @pytest.mark.parametrize("streams", [False, True])
 def test_the_controls_guardrails_may_block_what_the_arm_did_not_answer(streams: bool) -> None:
     counters = MemoryCounters()
-    world = gateway(registry_of(guard_policy(1, input=[BLOCK_LIST]), policy(2)), EchoBackend(down={"v2"}), counters)
+    world = gateway(registry_of(guard_policy(1, input=[BLOCK_LIST]), make_policy(2)), EchoBackend(down={"v2"}), counters)
     if streams:
         stream = infer_stream(request("a parcel bomb"), ASKER, world)
         text, decision = "".join(delta.text for delta in stream.deltas), stream.decision
@@ -172,7 +172,7 @@ def test_the_controls_guardrails_may_block_what_the_arm_did_not_answer(streams: 
 
 
 def test_what_the_controls_guardrails_keep_back_is_not_streamed_where_it_stands_in_for_an_arm() -> None:
-    world = gateway(registry_of(guard_policy(1, output=[BLOCK_LIST]), policy(2)), EchoBackend(down={"v2"}))
+    world = gateway(registry_of(guard_policy(1, output=[BLOCK_LIST]), make_policy(2)), EchoBackend(down={"v2"}))
     stream = infer_stream(request("a parcel bomb"), ASKER, world)
     assert "".join(delta.text for delta in stream.deltas) == "Please call us."
     [output] = list_stored(world, OutputProduced)

@@ -13,7 +13,7 @@ from rlaas.policies.backend import BackendSpec
 from rlaas.telemetry.events import OutputProduced
 from tests.fakes.backend import EchoBackend
 from tests.fakes.events import MemoryEventStore
-from tests.fakes.worlds import SKILL, TENANT, canary, furnished
+from tests.fakes.worlds import SKILL, TENANT, furnish_registry, make_canary_route
 from tests.unit.inference.asking import ask_stream, guard_policy, list_actions
 
 
@@ -42,7 +42,7 @@ def test_a_stream_left_by_its_reader_is_stored_as_far_as_it_came() -> None:
 
 def test_until_its_first_piece_a_stream_has_fallbacks_and_a_broken_one_is_a_failure() -> None:
     backend = EchoBackend(down={"v2"})
-    stream = ask_stream(MemoryEventStore(), registry=furnished((canary(2, 1.0),)), backend=backend)
+    stream = ask_stream(MemoryEventStore(), registry=furnish_registry((make_canary_route(2, 1.0),)), backend=backend)
     assert (stream.policy_id, stream.decision.fallback) == (f"{SKILL}@v1", True)
     store = MemoryEventStore()
     broken = ask_stream(store, backend=Breaking())

@@ -21,9 +21,9 @@ from rlaas.policies.backend import OpenAIBackend
 from rlaas.telemetry.events import OutputProduced
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
-from tests.fakes.loopback import Quiet, served
+from tests.fakes.loopback import QuietHandler, serve_handler
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import CHANGE, SKILL, policy, route
+from tests.fakes.worlds import CHANGE, SKILL, make_policy, make_route
 from tests.unit.inference.asking import ASKER, gateway
 
 BACKENDS = Backends(VendorKeys(None), private_addresses=True)
@@ -36,7 +36,7 @@ WEB_PAGE = "<!doctype html>\n<html><title>502</title><body>data: bad gateway</bo
 def vendor(content: str, content_type: str = "application/json") -> Iterator[OpenAIBackend]:
     """A server that answers 200 with `content`."""
 
-    class Answers(Quiet):
+    class Answers(QuietHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(200)
@@ -45,7 +45,7 @@ def vendor(content: str, content_type: str = "application/json") -> Iterator[Ope
             self.end_headers()
             self.wfile.write(content.encode())
 
-    with served(Answers) as url:
+    with serve_handler(Answers) as url:
         yield OpenAIBackend(model="loose", base_url=f"{url}/v1")
 
 
@@ -72,8 +72,8 @@ class Asking:
     def __init__(self, *backends: OpenAIBackend, price: Price | None = None) -> None:
         registry, self.store = MemoryRegistry(), MemoryEventStore()
         first, *others = backends
-        registry.put_policy(policy(1).model_copy(update={"backend": first, "fallbacks": tuple(others)}), CHANGE)
-        registry.write_route(route(), expected_version=0)
+        registry.put_policy(make_policy(1).model_copy(update={"backend": first, "fallbacks": tuple(others)}), CHANGE)
+        registry.write_route(make_route(), expected_version=0)
         prices = PriceTable(version=1, prices={"loose": price} if price else {})
         spending = Spending(MemoryCounters(), Budgets(), prices)
         self._gateway = gateway(registry=registry, store=self.store, backend=BACKENDS, spending=spending)

@@ -15,7 +15,7 @@ from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import skill_key
 from tests.fakes.adapters import MemoryAdapters
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, route
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, make_canary_route, make_route
 
 ENDPOINT = "rlaas-test"
 OLD = NOW - timedelta(days=2)
@@ -55,9 +55,9 @@ def look(registry: MemoryRegistry, adapters: MemoryAdapters, *, dry_run: bool = 
 
 def test_what_a_route_names_or_would_go_back_to_stays_and_what_nothing_names_goes() -> None:
     registry = registry_of(*map(make_policy, range(1, 8)))
-    arms = (canary(2, 0.1), Arm(policy_id=f"{SKILL}@v3", mode="shadow", weight=1.0))
-    back = RouteTarget(control=f"{SKILL}@v4", arms=(canary(5, 0.5),))
-    registry.write_route(route(control=1, arms=arms, last_good=back), expected_version=0)
+    arms = (make_canary_route(2, 0.1), Arm(policy_id=f"{SKILL}@v3", mode="shadow", weight=1.0))
+    back = RouteTarget(control=f"{SKILL}@v4", arms=(make_canary_route(5, 0.5),))
+    registry.write_route(make_route(control=1, arms=arms, last_good=back), expected_version=0)
     adapters = MemoryAdapters()
     for version in range(1, 8):
         adapters.add(component(version), OLD)
@@ -70,7 +70,7 @@ def test_what_a_route_names_or_would_go_back_to_stays_and_what_nothing_names_goe
 
 def test_every_place_that_a_rollback_leads_to_is_still_loaded_after_a_look() -> None:
     registry = registry_of(*map(make_policy, (1, 2, 3)), make_policy(4, base=True))
-    registry.write_route(route(control=2, last_good=RouteTarget(control=f"{SKILL}@v1"), version=1), expected_version=0)
+    registry.write_route(make_route(control=2, last_good=RouteTarget(control=f"{SKILL}@v1"), version=1), expected_version=0)
     adapters = MemoryAdapters()
     for version in (1, 2, 3):
         adapters.add(component(version), OLD)
@@ -99,22 +99,22 @@ def test_an_adapter_of_today_stays_whatever_names_it() -> None:
 
 def test_what_a_route_misses_is_loaded_once_the_base_is_awake() -> None:
     registry = registry_of(make_policy(1), make_policy(2))
-    registry.write_route(route(control=1), expected_version=0)
+    registry.write_route(make_route(control=1), expected_version=0)
     adapters = MemoryAdapters(awake=False)
     adapters.add(component(2))
     assert look(registry, adapters).loaded == ()
     adapters.awake = True
     assert look(registry, adapters).loaded == (component(1),)
-    assert adapters.asked == [("load", f"s3://b/{component(1)}.tar.gz")]
+    assert adapters.requests == [("load", f"s3://b/{component(1)}.tar.gz")]
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing() -> None:
     registry = registry_of(make_policy(1))
-    registry.write_route(route(control=1), expected_version=0)
+    registry.write_route(make_route(control=1), expected_version=0)
     adapters = MemoryAdapters()
     adapters.add(component(9), OLD)
     result = look(registry, adapters, dry_run=True)
-    assert (result.unloaded, result.loaded, adapters.asked) == ((component(9),), (component(1),), [])
+    assert (result.unloaded, result.loaded, adapters.requests) == ((component(9),), (component(1),), [])
 
 
 def test_one_that_cannot_be_unloaded_is_told_and_holds_up_no_other() -> None:
@@ -142,7 +142,7 @@ def test_a_thousand_skills_with_names_cut_short_keep_their_routes_adapters_and_t
         registry.put(tenant_id, skill_key(skill), Skill(tenant_id=tenant_id, skill=skill, created_at=NOW), CHANGE)
         for version in (1, 2):
             registry.put_policy(make_policy(version, tenant_id=tenant_id, skill=skill), CHANGE)
-        first = route().model_copy(update={"tenant_id": tenant_id, "skill": skill, "control": f"{skill}@v1"})
+        first = make_route().model_copy(update={"tenant_id": tenant_id, "skill": skill, "control": f"{skill}@v1"})
         registry.write_route(first, expected_version=0)
     for skill in skills[:30]:
         for version in (1, 2, 3):
@@ -167,7 +167,7 @@ def test_a_policy_whose_adapter_was_unloaded_has_it_loaded_before_a_route_names_
         assert wait.value.retry_after_s == 15
     adapters.settle()
     ready(make_policy(1), adapters)
-    assert adapters.asked == [("load", f"s3://b/{component(1)}.tar.gz")]
+    assert adapters.requests == [("load", f"s3://b/{component(1)}.tar.gz")]
 
 
 def test_policies_that_ask_no_adapter_of_the_endpoint_need_none() -> None:
@@ -187,7 +187,7 @@ def test_an_adapter_that_cannot_be_loaded_is_told_with_what_to_do() -> None:
     asleep = MemoryAdapters(awake=False)
     with pytest.raises(DependencyUnavailable, match="the base model sleeps") as sleeping:
         ready(make_policy(1), asleep)
-    assert (sleeping.value.retry_after_s, asleep.asked) == (60, [])
+    assert (sleeping.value.retry_after_s, asleep.requests) == (60, [])
 
 
 # Teardown
@@ -203,12 +203,12 @@ def test_all_are_unloaded_and_waited_for_so_that_the_base_can_go() -> None:
         adapters.stuck.clear()
 
     result = unload_all(adapters, pause=pause, time_is_left=lambda: True)
-    assert (set(result.unloaded), result.left, adapters.loaded) == ({component(version) for version in (1, 2, 3)}, 0, {})
+    assert (set(result.unloaded), result.left, adapters.by_name) == ({component(version) for version in (1, 2, 3)}, 0, {})
 
 
 def test_nothing_is_loaded_between_the_unloading_of_all_and_the_deletion_of_the_endpoint() -> None:
     registry = registry_of(make_policy(1))
-    registry.write_route(route(control=1), expected_version=0)
+    registry.write_route(make_route(control=1), expected_version=0)
     adapters = MemoryAdapters()
     adapters.add(component(1), OLD)
     unload_all(adapters, pause=adapters.settle, time_is_left=lambda: True)

@@ -18,7 +18,7 @@ from rlaas.learning.training import TrainingSettings
 from rlaas.tenancy.registry import dataset_key, run_key
 from tests.fakes.artifacts import MemoryArtifacts
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import NOW, SKILL, TENANT, clock, furnished
+from tests.fakes.worlds import NOW, SKILL, TENANT, clock, furnish_registry
 from training_jobs.build_dataset.job import Arguments
 from training_jobs.evaluate import job as evaluate
 
@@ -31,7 +31,7 @@ ADAPTER = f"{ROOT}/runs/{RUN}/rlaas-test-train-01jqz4t3v7w8x9y0z1a2b3c4d5/output
 
 class World:
     def __init__(self) -> None:
-        self.registry: MemoryRegistry = furnished()
+        self.registry: MemoryRegistry = furnish_registry()
         self.artifacts = MemoryArtifacts()
         self.conductor = RunConductor(self.registry, self.artifacts, clock, PLACE, TENANT, SKILL, RUN)
 

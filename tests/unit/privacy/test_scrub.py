@@ -219,9 +219,9 @@ def test_the_model_is_asked_once_for_all_texts_and_only_where_the_tenant_wants_i
     model = WordFinder()
     texts = ["Hi Ada Park", "a@example.com", "Bye"]
     assert make_scrubber(model, actions={"PERSON": "mask"}).scrub(texts) == ["Hi <PERSON>", "<EMAIL_ADDRESS>", "Bye"]
-    assert model.asked == [(texts, ["PERSON"])]
+    assert model.requests == [(texts, ["PERSON"])]
     make_scrubber(model).scrub(["Hi Ada Park"])
-    assert len(model.asked) == 1
+    assert len(model.requests) == 1
 
 
 @pytest.mark.parametrize("finder", [None, WordFinder(down=True)])

@@ -16,14 +16,14 @@ from rlaas.telemetry.events import FeedbackSubmitted, OutputProduced, RewardComp
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
 from tests.fakes.events import MemoryEventStore
-from tests.fakes.worlds import NOW, SKILL, TENANT, canary, clock, furnished, route
+from tests.fakes.worlds import NOW, SKILL, TENANT, clock, furnish_registry, make_canary_route, make_route
 
-SPECS = furnished()
+SPECS = furnish_registry()
 HALVES = RewardSpec()
 
 
 def decision() -> Decision:
-    return assign(route(arms=(canary(2, 1.0),), version=7, rollout_id="rol_1"), "t1", decision_id="dec_1", decided_at=NOW)
+    return assign(make_route(arms=(make_canary_route(2, 1.0),), version=7, rollout_id="rol_1"), "t1", decision_id="dec_1", decided_at=NOW)
 
 
 def output(name: str = "o1", *, text: str = "abcd", minutes: int = 0) -> StoredEvent:

@@ -11,9 +11,9 @@ from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, OutputProduced, 
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
 from tests.fakes.events import MemoryEventStore
-from tests.fakes.worlds import NOW, SKILL, TENANT, clock, furnished, route
+from tests.fakes.worlds import NOW, SKILL, TENANT, clock, furnish_registry, make_route
 
-SERVED = assign(route(), "t1", decision_id="dec_1", decided_at=NOW)
+SERVED = assign(make_route(), "t1", decision_id="dec_1", decided_at=NOW)
 
 
 def output(name: str, *, shadow: bool) -> OutputProduced:
@@ -30,7 +30,7 @@ def store_event(store: MemoryEventStore, event: AnyEvent, *, after: int) -> Stor
 
 
 def follow_up(store: MemoryEventStore, event: StoredEvent) -> list[RewardComputed]:
-    return FollowUp(store, furnished().get_reward_spec, clock)(collect_arrivals([event]))
+    return FollowUp(store, furnish_registry().get_reward_spec, clock)(collect_arrivals([event]))
 
 
 def test_feedback_about_the_interaction_is_about_the_answer_that_was_seen_though_the_shadows_came_later() -> None:

@@ -7,7 +7,7 @@ from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, add_candi
 from rlaas.routing.assign import CONTROL, assign
 from rlaas.routing.route import Arm
 from rlaas.skills.skill import RewardSpec
-from tests.fakes.worlds import NOW, SKILL, TENANT, route
+from tests.fakes.worlds import NOW, SKILL, TENANT, make_route
 
 CANDIDATE = f"{SKILL}@v2"
 SETTINGS = RolloutSettings(steps=(RolloutStep(weight=0.1, margin=0.1), RolloutStep(weight=0.5)))
@@ -56,7 +56,7 @@ def test_a_steps_own_numbers_go_before_the_settings() -> None:
 
 
 def test_the_first_step_draws_new_buckets_and_the_next_ones_keep_them() -> None:
-    before = route()
+    before = make_route()
     first = add_candidate(before, rollout(), 0, at=NOW)
     second = add_candidate(first, rollout(), 1, at=NOW)
     assert (first.salt, second.salt) == ("rol_1", "rol_1")
@@ -68,13 +68,13 @@ def test_the_first_step_draws_new_buckets_and_the_next_ones_keep_them() -> None:
 
 def test_shadow_arms_stay_and_the_candidates_own_becomes_its_canary() -> None:
     shadows = (Arm(policy_id=CANDIDATE, mode="shadow", weight=0.2), Arm(policy_id=f"{SKILL}@v3", mode="shadow", weight=0.1))
-    first = add_candidate(route(arms=shadows), rollout(), 0, at=NOW)
+    first = add_candidate(make_route(arms=shadows), rollout(), 0, at=NOW)
     assert [(arm.policy_id, arm.mode) for arm in first.arms] == [(f"{SKILL}@v3", "shadow"), (CANDIDATE, "canary")]
     assert [arm.mode for arm in promote_candidate(first, rollout(), at=NOW).arms] == ["shadow"]
 
 
 def test_a_promotion_leaves_the_rollout_and_keeps_the_old_control_as_the_way_back() -> None:
-    promoted = promote_candidate(add_candidate(route(), rollout(), 0, at=NOW), rollout(), at=NOW)
+    promoted = promote_candidate(add_candidate(make_route(), rollout(), 0, at=NOW), rollout(), at=NOW)
     assert (promoted.control, promoted.arms, promoted.rollout_id) == (CANDIDATE, (), None)
     assert promoted.last_good is not None
     assert promoted.last_good.control == f"{SKILL}@v1"

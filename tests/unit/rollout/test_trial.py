@@ -30,7 +30,7 @@ def begin_world(spec: RewardSpec | None = None) -> World:
         stored = world.registry.get(Skill, TENANT, skill_key(SKILL))
         changed = stored.record.model_copy(update={"reward": spec})
         world.registry.replace(TENANT, skill_key(SKILL), changed, expected_version=stored.version, change=CHANGE)
-    world.begun()
+    world.begin_rollout()
     return world
 
 
@@ -38,7 +38,7 @@ def deal(world: World, arm: str) -> OutputProduced:
     """A draft for a unit that drew `arm`."""
     while world.decide(f"i{world.count + 1}").policy_id != arm:
         world.count += 1
-    return world.served()
+    return world.serve()
 
 
 def seen(world: World) -> TrialState:
@@ -47,44 +47,44 @@ def seen(world: World) -> TrialState:
 
 def test_a_unit_counts_when_its_window_has_closed_with_what_it_had_by_then() -> None:
     world = begin_world()
-    world.later(5)
+    world.advance(5)
     early, late = deal(world, NEW), deal(world, NEW)
-    world.acted(early, "sent", after=50)
-    world.acted(late, "sent", after=61)
-    world.later(69)
+    world.act(early, "sent", after=50)
+    world.act(late, "sent", after=61)
+    world.advance(69)
     assert seen(world).test.n == 0
-    world.later(2)
+    world.advance(2)
     candidate = seen(world).test.candidate
     assert (candidate.n, candidate.mean, candidate.missing) == (2, 0.5, 1)
 
 
 def test_clients_clocks_have_no_part_in_it() -> None:
     world = begin_world()
-    world.later(5)
+    world.advance(5)
     for hours in (-1, 1):
-        world.acted(deal(world, NEW), "sent", claimed=world.now + timedelta(hours=hours))
-    world.later(100)
+        world.act(deal(world, NEW), "sent", claimed=world.now + timedelta(hours=hours))
+    world.advance(100)
     assert (seen(world).test.candidate.n, seen(world).test.candidate.mean) == (2, 1.0)
 
 
 def test_what_never_came_is_worth_what_the_spec_declares() -> None:
     world = begin_world(RewardSpec(missing=MissingValues(sent=1.0, edit_similarity=0.5)))
-    world.later(5)
+    world.advance(5)
     deal(world, OLD)
-    world.later(100)
+    world.advance(100)
     control = seen(world).test.control
     assert (control.mean, control.missing, control.unknown) == (0.75, 1, 0)
 
 
 def test_a_unit_counts_for_the_arm_it_was_dealt_whoever_answered() -> None:
     world = begin_world()
-    world.later(5)
-    _, decision = world.asked()
+    world.advance(5)
+    _, decision = world.ask()
     while decision.policy_id != NEW:
-        _, decision = world.asked()
+        _, decision = world.ask()
     fallback = decision.model_copy(update={"fallback": True, "drawn": NEW, "arm": "control", "policy_id": OLD})
-    world.acted(world.served(decision=fallback), "sent")
-    world.later(100)
+    world.act(world.serve(decision=fallback), "sent")
+    world.advance(100)
     state = seen(world)
     assert (state.test.candidate.n, state.test.candidate.answered, state.test.control.n) == (1, 0, 0)
     assert state.harmed["failed"].candidate == 1
@@ -92,10 +92,10 @@ def test_a_unit_counts_for_the_arm_it_was_dealt_whoever_answered() -> None:
 
 def test_a_request_that_nobody_answered_counts_as_nothing() -> None:
     world = begin_world()
-    world.later(5)
-    while world.failed().policy_id != NEW:
+    world.advance(5)
+    while world.fail().policy_id != NEW:
         pass
-    world.later(100)
+    world.advance(100)
     state = seen(world)
     assert (state.test.candidate.n, state.test.candidate.mean, state.test.candidate.answered) == (1, 0.0, 0)
     assert state.harmed["failed"].candidate == 1
@@ -105,34 +105,34 @@ def test_a_request_that_nobody_answered_counts_as_nothing() -> None:
 def test_a_unit_that_comes_again_is_no_new_evidence() -> None:
     world = begin_world()
     for _ in range(20):
-        world.later(5)
-        world.acted(world.served("thread-1"), "discarded")
-    world.later(200)
+        world.advance(5)
+        world.act(world.serve("thread-1"), "discarded")
+    world.advance(200)
     state = seen(world)
     assert (state.test.n, state.served.candidate + state.served.control) == (1, 1)
 
 
 def test_silence_is_no_harm_of_the_candidates_until_its_window_closes() -> None:
     world = begin_world()
-    world.later(5)
+    world.advance(5)
     for _ in range(30):
         deal(world, NEW)
-        world.later(0.5)
-    world.later(20)
+        world.advance(0.5)
+    world.advance(20)
     assert seen(world).harm.compute_evidence("unsent") <= 1.0
-    world.later(100)
+    world.advance(100)
     assert seen(world).harm.compute_evidence("unsent") > 20
 
 
 def test_what_is_plainly_bad_is_seen_long_before_the_window_closes() -> None:
     slow = SETTINGS.model_copy(update={"window_hours": 24.0, "max_wait_seconds": 14 * 86_400, "poll_seconds": 900})
     world = World()
-    world.begun(slow)
+    world.begin_rollout(slow)
     for _ in range(150):
-        world.later(20)
-        output = world.served()
-        world.acted(output, "discarded" if output.policy_id == NEW else "sent")
-    world.later(30)
+        world.advance(20)
+        output = world.serve()
+        world.act(output, "discarded" if output.policy_id == NEW else "sent")
+    world.advance(30)
     state = seen(world)
     assert state.test.n == 0
     assert state.evidence_of_harm().value >= 20
@@ -143,13 +143,13 @@ def test_what_is_plainly_bad_is_seen_long_before_the_window_closes() -> None:
 def test_each_kind_of_harm_has_its_evidence(kind: str, text: str, latency_ms: float) -> None:
     world = begin_world()
     for _ in range(80):
-        world.later(1)
+        world.advance(1)
         world.count += 1
         if world.decide(f"i{world.count + 1}").policy_id == NEW:
-            world.served(text=text, latency_ms=latency_ms)
+            world.serve(text=text, latency_ms=latency_ms)
         else:
-            world.served()
-    world.later(20)
+            world.serve()
+    world.advance(20)
     state = seen(world)
     assert state.harm.compute_evidence(kind) > 20 / 0.1
     assert state.evidence_of_harm().value > 20
@@ -166,9 +166,9 @@ def test_with_nobody_there_nothing_is_known() -> None:
 def test_outcomes_that_have_stopped_coming_are_named() -> None:
     world = begin_world()
     for _ in range(40):
-        world.later(5)
-        world.served()
-    world.later(100)
+        world.advance(5)
+        world.serve()
+    world.advance(100)
     reason = explain_indecision(seen(world).test, SETTINGS.gate(0), weight=0.2, waited_seconds=10)
     assert reason == "Nothing came back for any unit: outcomes have stopped coming"
 
@@ -178,11 +178,11 @@ def test_nobody_takes_a_candidate_back_by_opening_threads(user: str | None, take
     """Without his name the same threads are as many people."""
     world = begin_world()
     for number in range(60):
-        world.later(2)
-        world.acted(world.served(f"h{number}", user=f"u{number}"), "sent")
-        draft = world.served(f"m{number}", user=user, text="" if world.decide(f"m{number}").policy_id == NEW else "Dear")
-        world.acted(draft, "discarded" if draft.policy_id == NEW else "sent")
-    world.later(100)
+        world.advance(2)
+        world.act(world.serve(f"h{number}", user=f"u{number}"), "sent")
+        draft = world.serve(f"m{number}", user=user, text="" if world.decide(f"m{number}").policy_id == NEW else "Dear")
+        world.act(draft, "discarded" if draft.policy_id == NEW else "sent")
+    world.advance(100)
     state = seen(world)
     assert (state.evidence_of_harm().value >= 20) == taken_back
     assert (state.test.n, state.counted.left_out) == ((120, 0) if taken_back else (62, 58))
@@ -194,20 +194,20 @@ def test_nobody_takes_a_candidate_back_by_opening_threads(user: str | None, take
 def test_a_user_whom_only_the_interaction_names_is_one_person() -> None:
     world = begin_world()
     for number in range(20):
-        world.later(2)
-        name, decision = world.asked(f"m{number}", user="mallory")
-        world.acted(world.answers(name, decision), "sent")
-    world.later(100)
+        world.advance(2)
+        name, decision = world.ask(f"m{number}", user="mallory")
+        world.act(world.answer(name, decision), "sent")
+    world.advance(100)
     assert (seen(world).test.n, seen(world).watched.left_out) == (2, 18)
 
 
 def test_a_user_who_comes_each_day_is_watched_each_day_and_settled_once() -> None:
     world = begin_world()
     for _ in range(2):
-        world.later(5)
+        world.advance(5)
         for _ in range(4):
-            world.served("thread-1", text="")
-        world.later(86_400)
+            world.serve("thread-1", text="")
+        world.advance(86_400)
     state = seen(world)
     arm = "candidate" if state.test.candidate.n else "control"
     assert state.test.n == 1
@@ -218,9 +218,9 @@ def test_a_user_who_comes_each_day_is_watched_each_day_and_settled_once() -> Non
 def test_the_evidence_is_told_with_what_it_is_held_against() -> None:
     world = begin_world()
     for _ in range(20):
-        world.later(5)
-        world.acted(world.served(), "sent")
-    world.later(100)
+        world.advance(5)
+        world.act(world.serve(), "sent")
+    world.advance(100)
     evidence = TrialEvidence.of(rollout_of(world), seen(world))
     assert evidence.threshold == pytest.approx(20)
     assert evidence.candidate.settled + evidence.control.settled == 20
@@ -241,18 +241,18 @@ def test_state_kept_look_by_look_equals_state_begun_anew_however_the_stream_came
     world = begin_world()
     start = world.now
     for unit, pause, what, after in events:
-        world.later(pause)
+        world.advance(pause)
         if what == "failed":
-            world.failed(f"u{unit}")
+            world.fail(f"u{unit}")
             continue
-        output = world.served(
+        output = world.serve(
             f"u{unit}", user=f"p{unit % 2}", text="" if what == "empty" else "Dear", took=rng.choice([1.0, 5.0, 12.0, 100.0])
         )
         if what == "sent" or what == "discarded":
-            world.acted(output, what, after=after)
+            world.act(output, what, after=after)
         if what == "both":
-            world.acted(output, "discarded", after=after)
-            world.acted(output, "sent", after=after + rng.uniform(0, 30))
+            world.act(output, "discarded", after=after)
+            world.act(output, "sent", after=after + rng.uniform(0, 30))
     end = world.now + timedelta(seconds=300)
     # The store does not care in which order things were put, or how often.
     shuffled = list(world.events.events.items())

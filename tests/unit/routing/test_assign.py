@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from rlaas.routing.assign import CONTROL, Decision, assign, find_bucket, make_shadow_decision
 from rlaas.routing.route import Arm, Route
-from tests.fakes.worlds import NOW, SKILL, canary, route
+from tests.fakes.worlds import NOW, SKILL, make_canary_route, make_route
 
 UNITS = [f"thread-{n}" for n in range(600)]
 WEIGHTS = st.lists(st.integers(0, 1_000_000), min_size=1, max_size=4).map(
@@ -18,7 +18,7 @@ WEIGHTS = st.lists(st.integers(0, 1_000_000), min_size=1, max_size=4).map(
 
 
 def arms(weights: list[float]) -> tuple[Arm, ...]:
-    return tuple(canary(number, weight) for number, weight in enumerate(weights, start=2))
+    return tuple(make_canary_route(number, weight) for number, weight in enumerate(weights, start=2))
 
 
 def ramp(before: Route, after: list[float]) -> Route:
@@ -37,7 +37,7 @@ def arms_of(of: Route) -> dict[str, str]:
 
 @given(WEIGHTS)
 def test_probabilities_are_the_weights_sum_to_one_and_the_propensity_is_the_takens(weights: list[float]) -> None:
-    of = route(arms=arms(weights))
+    of = make_route(arms=arms(weights))
     for unit in UNITS[:20]:
         decision = decide(of, unit)
         assert sum(candidate.probability for candidate in decision.candidates) == pytest.approx(1, abs=1e-12)
@@ -50,7 +50,7 @@ def test_probabilities_are_the_weights_sum_to_one_and_the_propensity_is_the_take
 @settings(max_examples=50)
 @given(WEIGHTS)
 def test_each_arm_gets_its_share_of_units(weights: list[float]) -> None:
-    counts = Counter(arms_of(route(arms=arms(weights))).values())
+    counts = Counter(arms_of(make_route(arms=arms(weights))).values())
     for number, weight in enumerate(weights, start=2):
         share = counts[f"{SKILL}@v{number}"] / len(UNITS)
         assert abs(share - weight) < 5 * (0.25 / len(UNITS)) ** 0.5  # five standard deviations of the widest binomial
@@ -59,7 +59,7 @@ def test_each_arm_gets_its_share_of_units(weights: list[float]) -> None:
 @settings(max_examples=50)
 @given(WEIGHTS, st.data())
 def test_a_changed_weight_moves_only_units_between_that_arm_and_the_control(weights: list[float], data: st.DataObject) -> None:
-    before = route(arms=arms(weights))
+    before = make_route(arms=arms(weights))
     position = data.draw(st.integers(0, len(weights) - 1))
     room = 1_000_000 - sum(round(weight * 1_000_000) for weight in weights) + round(weights[position] * 1_000_000)
     after = [*weights]
@@ -73,7 +73,7 @@ def test_a_changed_weight_moves_only_units_between_that_arm_and_the_control(weig
 
 @given(WEIGHTS, WEIGHTS, WEIGHTS)
 def test_any_chain_of_routes_keeps_shares_exact_and_spans_apart(first: list[float], second: list[float], third: list[float]) -> None:
-    last = ramp(ramp(route(arms=arms(first)), second), third)
+    last = ramp(ramp(make_route(arms=arms(first)), second), third)
     spans = sorted(span for arm in last.arms for span in arm.spans)
     assert all(earlier[1] <= later[0] for earlier, later in pairwise(spans))
     for arm, weight in zip(last.arms, third, strict=True):
@@ -81,13 +81,13 @@ def test_any_chain_of_routes_keeps_shares_exact_and_spans_apart(first: list[floa
 
 
 def test_a_full_canary_that_becomes_the_control_keeps_every_unit() -> None:
-    full = route(arms=(canary(2, 1.0),))
+    full = make_route(arms=(make_canary_route(2, 1.0),))
     shipped = full.succeed(control=f"{SKILL}@v2", last_good=full.target, rollout_id=None, changed_by="key:1", reason="ship", changed_at=NOW)
     assert {decide(full, unit).policy_id for unit in UNITS} == {decide(shipped, unit).policy_id for unit in UNITS} == {f"{SKILL}@v2"}
 
 
 def test_a_removed_arms_units_go_to_the_control_and_no_others_move() -> None:
-    before = route(arms=arms([0.2, 0.3, 0.1]))
+    before = make_route(arms=arms([0.2, 0.3, 0.1]))
     after = before.succeed(
         control=before.control, arms=before.arms[1:], last_good=None, rollout_id=None, changed_by="k", reason="stop", changed_at=NOW
     )
@@ -96,14 +96,14 @@ def test_a_removed_arms_units_go_to_the_control_and_no_others_move() -> None:
 
 
 def test_shadow_arms_answer_nobody_and_are_no_candidates() -> None:
-    shadowed = route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0), canary(3, 0.5)))
+    shadowed = make_route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0), make_canary_route(3, 0.5)))
     decisions = [decide(shadowed, unit) for unit in UNITS]
     assert {decision.arm for decision in decisions} == {CONTROL, f"{SKILL}@v3"}
     assert [candidate.arm for candidate in decisions[0].candidates] == [CONTROL, f"{SKILL}@v3"]
 
 
 def test_a_units_arm_is_the_same_each_time_and_depends_on_the_salt() -> None:
-    of = route(arms=(canary(2, 0.5),))
+    of = make_route(arms=(make_canary_route(2, 0.5),))
     other = of.model_copy(update={"salt": "another"})
     assert arms_of(of) == arms_of(of)
     assert arms_of(of) != arms_of(other)
@@ -126,18 +126,18 @@ def test_the_bucket_of_a_unit_never_changes() -> None:
 )
 def test_weights_that_make_no_sense_are_refused(weights: list[float], fault: str) -> None:
     with pytest.raises(ValidationError, match=fault):
-        route(arms=arms(weights))
+        make_route(arms=arms(weights))
 
 
 def test_a_policy_stands_in_a_route_once() -> None:
     with pytest.raises(ValidationError, match="a policy may be in a route only once"):
-        route(control=2, arms=(canary(2, 0.1),))
+        make_route(control=2, arms=(make_canary_route(2, 0.1),))
     with pytest.raises(ValidationError, match="a policy may be in a route only once"):
-        route(arms=(canary(2, 0.1), canary(2, 0.1)))
+        make_route(arms=(make_canary_route(2, 0.1), make_canary_route(2, 0.1)))
 
 
 def test_a_route_reads_back_from_its_json() -> None:
-    of = route(arms=arms([0.25, 0.125]), last_good=route().target)
+    of = make_route(arms=arms([0.25, 0.125]), last_good=make_route().target)
     assert Route.model_validate_json(of.model_dump_json()) == of
 
 
@@ -148,7 +148,7 @@ def test_a_change_of_many_weights_moves_no_more_of_the_line_than_the_shares_that
 ) -> None:
     """Raises and cuts at once, arms that come and go: what moves is the total variation of the shares, the least that
     can."""
-    before = ramp(route(arms=arms(first)), second)
+    before = ramp(make_route(arms=arms(first)), second)
     after = ramp(before, third)
     was, is_ = owners(before), owners(after)
     shares = {arm: measure_share(was, arm) for _, arm in was} | {arm: 0 for _, arm in is_ if arm not in {a for _, a in was}}
@@ -157,16 +157,22 @@ def test_a_change_of_many_weights_moves_no_more_of_the_line_than_the_shares_that
 
 
 def test_an_old_control_that_becomes_an_arm_keeps_its_units() -> None:
-    before = route(arms=(canary(2, 0.3),))
+    before = make_route(arms=(make_canary_route(2, 0.3),))
     after = before.succeed(
-        control=f"{SKILL}@v2", arms=(canary(1, 0.7),), last_good=None, rollout_id=None, changed_by="k", reason="swap", changed_at=NOW
+        control=f"{SKILL}@v2",
+        arms=(make_canary_route(1, 0.7),),
+        last_good=None,
+        rollout_id=None,
+        changed_by="k",
+        reason="swap",
+        changed_at=NOW,
     )
     assert {decide(before, unit).policy_id == decide(after, unit).policy_id for unit in UNITS} == {True}
 
 
 def test_spans_stay_few_through_a_thousand_reallocations() -> None:
     rng = random.Random(4)
-    now = route(arms=arms([0.1] * 9))
+    now = make_route(arms=arms([0.1] * 9))
     most = 0
     for _ in range(1000):
         shares = [rng.gammavariate(1, 1) for _ in range(10)]
@@ -202,7 +208,7 @@ def measure_movement(was: list[tuple[int, str]], is_: list[tuple[int, str]]) -> 
 
 def test_a_shadow_arm_mirrors_its_share_of_requests_whatever_arm_answers() -> None:
     """20,000 interactions of one thread and of many: five standard deviations."""
-    of = route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=0.3), shadow(4, 0.6), canary(3, 0.5)))
+    of = make_route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=0.3), shadow(4, 0.6), make_canary_route(3, 0.5)))
     decisions = [assign(of, f"thread-{n % 500}", decision_id="dec_1", decided_at=NOW, interaction_id=f"int-{n}") for n in range(20_000)]
     counts = Counter((decision.arm, *decision.shadows) for decision in decisions)
     arms_taken = Counter(decision.arm for decision in decisions)
@@ -219,7 +225,7 @@ def shadow(version: int, weight: float) -> Arm:
 
 
 def test_the_decision_of_a_shadow_answer_counts_for_no_estimate_and_keeps_its_candidates() -> None:
-    served = decide(route(arms=(shadow(2, 1.0), canary(3, 0.5))), "thread-1")
+    served = decide(make_route(arms=(shadow(2, 1.0), make_canary_route(3, 0.5))), "thread-1")
     unseen = make_shadow_decision(served, f"{SKILL}@v2")
     assert (unseen.policy_id, unseen.shadow, unseen.shadows, unseen.counts) == (f"{SKILL}@v2", True, (), False)
     assert sum(candidate.probability for candidate in unseen.candidates) == 1
@@ -227,7 +233,7 @@ def test_the_decision_of_a_shadow_answer_counts_for_no_estimate_and_keeps_its_ca
 
 
 def test_a_dropped_arm_stays_dropped_until_it_gets_a_weight_again() -> None:
-    stopped = route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="bandit", weight=0.0, dropped="error rate 30%"),))
+    stopped = make_route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="bandit", weight=0.0, dropped="error rate 30%"),))
 
     def put(weight: float) -> Arm:
         arm = Arm(policy_id=f"{SKILL}@v2", mode="bandit", weight=weight)
@@ -244,4 +250,4 @@ def test_a_dropped_arm_stays_dropped_until_it_gets_a_weight_again() -> None:
 
 def test_a_route_with_more_shadows_than_a_decision_names_still_answers() -> None:
     many = tuple(Arm(policy_id=f"{SKILL}@v{at}", mode="shadow", weight=1.0) for at in range(2, 40))
-    assert len(decide(route(arms=many), "t").shadows) == 32
+    assert len(decide(make_route(arms=many), "t").shadows) == 32

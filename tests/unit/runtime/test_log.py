@@ -11,7 +11,7 @@ from rlaas.inference.chat_completions import ChatRequest
 from rlaas.inference.decide import InferRequest
 from rlaas.runtime.log import mask_path
 from rlaas.telemetry.events import InteractionCreated
-from tests.fakes.gateway import lambda_context, proxy_event
+from tests.fakes.gateway import make_lambda_context, make_proxy_event
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_refusal_tells_the_caller_the_key_and_the_log_the_schema() -> None:
     line_handler = LineHandler()
     logging.getLogger("rlaas").addHandler(line_handler)
     try:
-        answer = make_handler({"POST /v1/x": handle})(proxy_event("/v1/x", body, scopes="telemetry"), lambda_context())
+        answer = make_handler({"POST /v1/x": handle})(make_proxy_event("/v1/x", body, scopes="telemetry"), make_lambda_context())
     finally:
         logging.getLogger("rlaas").removeHandler(line_handler)
     assert "ada@example.com" in str(answer["body"])

@@ -15,7 +15,7 @@ from rlaas.telemetry.feedback_token import LONGEST, ShownOutput, issue_feedback_
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.permission import permit
 from tests.fakes.privacy import AS_IT_IS
-from tests.fakes.worlds import NOW, SKILL, TENANT, route
+from tests.fakes.worlds import NOW, SKILL, TENANT, make_route
 
 ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 OUTPUT = ShownOutput(SKILL, f"int_{ULID}", f"out_{ULID}_ab12", "t1", "u1")
@@ -64,7 +64,7 @@ def test_nothing_else_is_a_token(text: str) -> None:
 
 
 def test_a_feedback_token_is_no_decision_and_a_decision_no_feedback_token() -> None:
-    decision = pin_decision(route(), f"{SKILL}@v1", "unit", decision_id="dec_1", decided_at=NOW)
+    decision = pin_decision(make_route(), f"{SKILL}@v1", "unit", decision_id="dec_1", decided_at=NOW)
     granted = TokenContent(interaction_id=OUTPUT.interaction_id, output_id=OUTPUT.output_id, decision=decision, expires_at=LATEST)
     decided = make_token(granted, scrubber=AS_IT_IS)
     assert read_token(decided, scrubber=AS_IT_IS, now=NOW) == granted

@@ -24,9 +24,9 @@ from rlaas.tenancy.registry import skill_key
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.privacy import AS_IT_IS
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, clock, furnished
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, clock, furnish_registry
 
-SKILLS = furnished()
+SKILLS = furnish_registry()
 INTERACTION = "int_01ARZ3NDEKTSV4RRFFQ69G5FAV"
 METRICS = {
     "solved": Metric(type="boolean", direction="maximize"),
@@ -190,7 +190,7 @@ def metric_feedback(metric: str, value: bool | float | str, **fields: Any) -> Fe
 
 @pytest.fixture
 def measured() -> MemoryRegistry:
-    registry = furnished()
+    registry = furnish_registry()
     current = registry.get(Skill, TENANT, skill_key(SKILL))
     skill = current.record.model_copy(update={"metrics": METRICS})
     registry.replace(TENANT, skill_key(SKILL), skill, expected_version=current.version, change=CHANGE)

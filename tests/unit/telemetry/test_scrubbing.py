@@ -15,7 +15,7 @@ from rlaas.telemetry.scrubbing import scrub_events
 from rlaas.wire import WireModel
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.privacy import AS_IT_IS
-from tests.fakes.worlds import SKILL, TENANT, clock, furnished
+from tests.fakes.worlds import SKILL, TENANT, clock, furnish_registry
 
 MAIL = "ada@example.com"
 MASKS = Scrubber(PrivacySettings(), salt=b"pinch")
@@ -51,7 +51,7 @@ def test_events_keep_their_own_texts() -> None:
 
 def test_what_is_stored_is_clean_and_its_replay_is_still_known() -> None:
     store = MemoryEventStore()
-    first, second = (record_event(EVENTS[0], TENANT, store, clock, skills=furnished(), scrubber=MASKS) for _ in range(2))
+    first, second = (record_event(EVENTS[0], TENANT, store, clock, skills=furnish_registry(), scrubber=MASKS) for _ in range(2))
     assert (first.new, second.new) == (True, False)
     assert MAIL not in str(store.events)
 
@@ -134,7 +134,7 @@ def test_what_is_stored_can_be_read_again_however_long_a_mask_is(action: EntityA
         TaskResultReported(**ABOUT, name=many, value=True),
     ):
         store = MemoryEventStore()
-        record_event(event, TENANT, store, clock, skills=furnished(), scrubber=scrubber)
+        record_event(event, TENANT, store, clock, skills=furnish_registry(), scrubber=scrubber)
         assert all(address not in stored.event().model_dump_json() for stored in store.events.values())
 
 
