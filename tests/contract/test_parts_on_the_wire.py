@@ -1,10 +1,11 @@
 """Images, sounds and files on the wires of the vendors that take them, and the refusals of those that do not."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.models import bedrock, sagemaker
@@ -57,10 +58,11 @@ def make_spec(kind: str, url: str) -> BackendSpec:
     return specs[kind]
 
 
-def ask(server: ModelServer, kind: str, *messages: Message) -> list[Any]:
+def ask(server: ModelServer, kind: str, *messages: Message, tools: Sequence[JsonValue] = ()) -> list[Any]:
     """The messages that the vendor got, whole and in a stream."""
     backends, spec = Backends(Keys(None), private_addresses=True), make_spec(kind, server.url)
-    call = ChatCall(messages=messages, parameters={"max_tokens": 20}, tenant_id="acme")
+    offered: dict[str, JsonValue] = {"tools": [*tools]} if tools else {}
+    call = ChatCall(messages=messages, parameters={"max_tokens": 20, **offered}, tenant_id="acme")
     backends.complete(spec, call, timeout_s=5)
     assert [*backends.stream(spec, call, timeout_s=5)]
     whole, streamed = (asked.body["messages"] for asked in server.requests[-2:])
@@ -111,7 +113,9 @@ def test_what_a_tool_shows_is_in_its_result(server: ModelServer, kind: str) -> N
     call = ToolCall(id="c", function=CalledFunction(name="look", arguments="{}"))
     shown = Message(role="tool", content="", tool_call_id="c", parts=(IMAGE,))
     asked = (Message(role="user", content="Look."), Message(role="assistant", content="", tool_calls=(call,)))
-    block = ask(server, kind, *asked, shown, Message(role="user", content="And?"))[2]["content"][0]
+    block = ask(
+        server, kind, *asked, shown, Message(role="user", content="And?"), tools=[{"type": "function", "function": {"name": "look"}}]
+    )[2]["content"][0]
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": DATA}}
     expected: dict[str, Any] = {"type": "tool_result", "tool_use_id": "c", "content": [image]}
     if kind == "bedrock":

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from rlaas.errors import InvalidInput
 from rlaas.inference.chat_completions import ChatRequest
+from rlaas.inference.messages import MessagesRequest
 from rlaas.wire import WireModel, make_invalid_input
 
 MODEL = {"model": "rlaas::a"}
@@ -19,11 +20,12 @@ def refuse(model: type[WireModel], body: dict[str, Any]) -> InvalidInput:
     return make_invalid_input(error.value, body)
 
 
-def test_what_each_branch_of_a_union_wants_is_said() -> None:
-    refusal = refuse(ChatRequest, {**MODEL, "messages": [{"role": "user", "content": 5}]})
+@pytest.mark.parametrize(("model", "body"), [(ChatRequest, MODEL), (MessagesRequest, {**MODEL, "max_tokens": 5})])
+def test_what_each_branch_of_a_union_wants_is_said(model: type[WireModel], body: dict[str, object]) -> None:
+    refusal = refuse(model, {**body, "messages": [{"role": "user", "content": 5}]})
     assert (refusal.param, refusal.detail) == (
         "messages.0.content",
-        "messages.0.content: Input should be a valid string, or Input should be a valid array",
+        "messages.0.content: Input should be a valid string, or a valid array",
     )
 
 

@@ -7,10 +7,10 @@ nulls, positions in a stream, parsed arguments. Fields that no model needs are t
 from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from rlaas.chat import CalledFunction, Message, ToolCall
-from rlaas.inference.sent_parts import ChatAudio, ChatFile, ChatImage, Sent, add_parts, add_thoughts, has_parts, join_content, text_or_list
+from rlaas.inference.sent_parts import TEXT_OR_LIST, ChatAudio, ChatFile, ChatImage, Sent, add_parts, add_thoughts, has_parts, join_content
 from rlaas.parts import Part
 from rlaas.wire import Json
 
@@ -66,7 +66,7 @@ class SentAudio(Sent):
 
 
 ContentPart = Annotated[TextPart | RefusalPart | ChatImage | ChatAudio | ChatFile, Field(discriminator="type")]
-Content = Annotated[Annotated[str, Tag("text")] | Annotated[tuple[ContentPart, ...], Tag("list")], Discriminator(text_or_list)]
+Content = Annotated[Annotated[str, Tag("text")] | Annotated[tuple[ContentPart, ...], Tag("list")], TEXT_OR_LIST]
 
 
 class ChatMessage(Sent):

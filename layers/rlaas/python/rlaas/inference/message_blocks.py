@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from rlaas.chat import CalledFunction, Message, ToolCall
-from rlaas.inference.sent_parts import AnyDocument, ImageBlock, Sent, SentPart, TextDocumentBlock, add_parts, join_content
+from rlaas.inference.sent_parts import TEXT_OR_LIST, AnyDocument, ImageBlock, Sent, SentPart, TextDocumentBlock, add_parts, join_content
 from rlaas.wire import Json
 
 PARAGRAPH = "\n\n"
@@ -42,23 +42,18 @@ class ThinkingBlock(Sent):
     type: Literal["thinking", "redacted_thinking"]
 
 
-def _kind(content: object) -> str:
-    """The branch of a union that `content` is of."""
-    if isinstance(content, str):
-        return "string"
-    if isinstance(content, list | tuple):
-        return "list"
-    kind = content.get("type") if isinstance(content, dict) else getattr(content, "type", None)
+def _block_type(block: object) -> str:
+    """The branch of a union that the block is of."""
+    kind = block.get("type") if isinstance(block, dict) else getattr(block, "type", None)
     return "thinking" if kind == "redacted_thinking" else str(kind)
 
 
-_String = Annotated[str, Tag("string")]
 _Text = Annotated[TextBlock, Tag("text")]
 _TextOnly = Annotated[
     _Text,
-    Discriminator(_kind, custom_error_type="block", custom_error_message="only text blocks are taken"),
+    Discriminator(_block_type, custom_error_type="block", custom_error_message="only text blocks are taken"),
 ]
-Texts = Annotated[_String | Annotated[tuple[_TextOnly, ...], Tag("list")], Discriminator(_kind)]
+Texts = Annotated[Annotated[str, Tag("text")] | Annotated[tuple[_TextOnly, ...], Tag("list")], TEXT_OR_LIST]
 """A text, whole or in blocks."""
 
 
@@ -66,7 +61,7 @@ _Image = Annotated[ImageBlock, Tag("image")]
 _Document = Annotated[AnyDocument, Tag("document")]
 _Result = Annotated[
     _Text | _Image | _Document,
-    Discriminator(_kind, custom_error_type="block", custom_error_message="only text, image and document blocks are taken"),
+    Discriminator(_block_type, custom_error_type="block", custom_error_message="only text, image and document blocks are taken"),
 ]
 
 
@@ -75,7 +70,7 @@ class ToolResultBlock(Sent):
 
     type: Literal["tool_result"]
     tool_use_id: Annotated[str, Field(max_length=256)]
-    content: Annotated[_String | Annotated[tuple[_Result, ...], Tag("list")], Discriminator(_kind)] | None = None
+    content: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[_Result, ...], Tag("list")], TEXT_OR_LIST] | None = None
     is_error: bool | None = None
 
     def plain(self) -> Message:
@@ -92,7 +87,7 @@ _AnyBlock = Annotated[
     | _Image
     | _Document,
     Discriminator(
-        _kind,
+        _block_type,
         custom_error_type="block",
         custom_error_message="only text, image, document, tool_use, tool_result and thinking blocks are taken: no server tools",
     ),
@@ -104,7 +99,7 @@ class Turn(Sent):
     """A message: a text or blocks."""
 
     role: Literal["user", "assistant", "system"]
-    content: Annotated[_String | Annotated[tuple[_AnyBlock, ...], Tag("list")], Discriminator(_kind)]
+    content: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[_AnyBlock, ...], Tag("list")], TEXT_OR_LIST]
 
     @model_validator(mode="after")
     def _has_blocks_of_its_role(self) -> Self:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
 from rlaas.chat import CalledFunction, Choice, Message, ToolCall
-from rlaas.inference.sent_parts import InputFile, InputImage, Sent, add_parts, add_thoughts, has_parts, join_content, text_or_list
+from rlaas.inference.sent_parts import TEXT_OR_LIST, InputFile, InputImage, Sent, add_parts, add_thoughts, has_parts, join_content
 from rlaas.parts import Part
 
 Item = dict[str, JsonValue]
@@ -55,7 +55,7 @@ class InputMessage(Sent):
 
     type: Literal["message"] | None = "message"
     role: Literal["user", "assistant", "system", "developer"]
-    content: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[InputPart, ...], Tag("list")], Discriminator(text_or_list)]
+    content: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[InputPart, ...], Tag("list")], TEXT_OR_LIST]
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> Self:
@@ -82,7 +82,7 @@ class FunctionCallOutput(Sent):
 
     type: Literal["function_call_output"]
     call_id: Annotated[str, Field(max_length=256)]
-    output: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[OutputPart, ...], Tag("list")], Discriminator(text_or_list)]
+    output: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[OutputPart, ...], Tag("list")], TEXT_OR_LIST]
 
 
 class ReasoningText(Sent):

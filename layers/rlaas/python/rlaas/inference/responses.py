@@ -17,7 +17,7 @@ from rlaas.inference.decide import InferRequest
 from rlaas.inference.earlier_response import MARK, find_earlier, find_items
 from rlaas.inference.record import Answer
 from rlaas.inference.response_items import InputItem, Item, output_items, to_messages
-from rlaas.inference.sent_parts import text_or_list
+from rlaas.inference.sent_parts import TEXT_OR_LIST
 from rlaas.inference.skill_request import SkillRequest, extras
 from rlaas.privacy.scrub import Scrubber
 from rlaas.telemetry.store import EventStore
@@ -57,7 +57,8 @@ class FunctionChoice(WireModel):
 
 
 ToolChoice = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag("text")] | Annotated[FunctionChoice, Tag("list")], Discriminator(text_or_list)
+    Annotated[Literal["none", "auto", "required"], Tag("text")] | Annotated[FunctionChoice, Tag("function")],
+    Discriminator(lambda value: "text" if isinstance(value, str) else "function"),
 ]
 
 
@@ -110,7 +111,7 @@ class StreamSettings(WireModel):
 class ResponsesRequest(SkillRequest):
     """OpenAI's request for a response."""
 
-    input: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[InputItem, ...], Tag("list")], Discriminator(text_or_list)]
+    input: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[InputItem, ...], Tag("list")], TEXT_OR_LIST]
     instructions: str | None = Field(default=None, description="A system message for this request only.")
     previous_response_id: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
         default=None, description="The response whose input and output go before this input, as they are stored: masked."

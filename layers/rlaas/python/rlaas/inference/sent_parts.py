@@ -45,9 +45,15 @@ class SentPart(Sent):
         return self
 
 
-def text_or_list(value: object) -> str:
-    """Which of two forms a value has, so that what is wrong with one is not said to be wrong with the other."""
-    return "text" if isinstance(value, str) else "list"
+def text_or_list(value: object) -> str | None:
+    """Which of two forms a content has."""
+    return "text" if isinstance(value, str) else "list" if isinstance(value, list | tuple) else None
+
+
+TEXT_OR_LIST = Discriminator(
+    text_or_list, custom_error_type="text_or_list", custom_error_message="Input should be a valid string, or a valid array"
+)
+"""Tells the two forms of a content apart, so that what is wrong with one is not said to be wrong with the other."""
 
 
 def has_parts(content: str | Iterable[SentText | SentPart] | None) -> bool:
