@@ -8219,6 +8219,21 @@ export interface components {
             cost?: components["schemas"]["CostGuard"] | null;
         };
         /**
+         * Base64Source
+         * @description What a block of Anthropic's holds, in base64.
+         */
+        Base64Source: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "base64";
+            /** Media Type */
+            media_type: string;
+            /** Data */
+            data: string;
+        };
+        /**
          * BatchedFeedback
          * @description Feedback in a batch.
          */
@@ -8869,8 +8884,44 @@ export interface components {
             reason?: string;
         };
         /**
+         * ChatAudio
+         * @description A sound in a chat.
+         */
+        ChatAudio: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "input_audio";
+            input_audio: components["schemas"]["Sound"];
+        };
+        /**
+         * ChatFile
+         * @description A file in a chat.
+         */
+        ChatFile: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "file";
+            file: components["schemas"]["FileData"];
+        };
+        /**
+         * ChatImage
+         * @description An image in a chat, as a data URL or a link.
+         */
+        ChatImage: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "image_url";
+            image_url: components["schemas"]["ImageUrl"];
+        };
+        /**
          * ChatMessage
-         * @description A message with text content, a string or text parts. Fields that are not named here are taken and not kept.
+         * @description A message: a text, or parts. Fields that are not named here are taken and not kept.
          *
          *     `function_call` and the role `function` are how the API called tools before it had `tool_calls`.
          */
@@ -8884,7 +8935,7 @@ export interface components {
              * Content
              * @default null
              */
-            content?: string | (components["schemas"]["TextPart"] | components["schemas"]["RefusalPart"])[] | null;
+            content?: (string | (components["schemas"]["TextPart"] | components["schemas"]["RefusalPart"] | components["schemas"]["ChatImage"] | components["schemas"]["ChatAudio"] | components["schemas"]["ChatFile"])[]) | null;
             /**
              * Refusal
              * @default null
@@ -8904,6 +8955,16 @@ export interface components {
             tool_call_id?: string | null;
             /** @default null */
             function_call?: components["schemas"]["SentFunction"] | null;
+            /**
+             * Reasoning Content
+             * @default null
+             */
+            reasoning_content?: string | null;
+            /**
+             * @description The name that some servers have for `reasoning_content`.
+             * @default null
+             */
+            reasoning?: components["schemas"]["JsonValue"];
         };
         /**
          * ChatRequest
@@ -9224,6 +9285,24 @@ export interface components {
             source?: string;
         };
         /**
+         * DocumentBlock
+         * @description A PDF in Anthropic's API.
+         */
+        DocumentBlock: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "document";
+            /** Source */
+            source: components["schemas"]["Base64Source"] | components["schemas"]["UrlSource"];
+            /**
+             * Title
+             * @default null
+             */
+            title?: string | null;
+        };
+        /**
          * EventBatch
          * @description Events to record, in any order; each is taken or refused by itself.
          */
@@ -9410,6 +9489,19 @@ export interface components {
             examples: components["schemas"]["Example"][];
         };
         /**
+         * FileData
+         * @description A file as a data URL.
+         */
+        FileData: {
+            /** File Data */
+            file_data: string;
+            /**
+             * Filename
+             * @default null
+             */
+            filename?: string | null;
+        };
+        /**
          * Function
          * @description A function the model may call; `parameters` is a JSON Schema.
          */
@@ -9461,7 +9553,7 @@ export interface components {
             /** Call Id */
             call_id: string;
             /** Output */
-            output: string | components["schemas"]["InputText"][];
+            output: string | (components["schemas"]["InputText"] | components["schemas"]["InputImage"] | components["schemas"]["InputFile"])[];
         };
         /**
          * FunctionChoice
@@ -9572,6 +9664,32 @@ export interface components {
             safe_answer?: string;
         };
         /**
+         * ImageBlock
+         * @description An image in Anthropic's API.
+         */
+        ImageBlock: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "image";
+            /** Source */
+            source: components["schemas"]["Base64Source"] | components["schemas"]["UrlSource"];
+        };
+        /**
+         * ImageUrl
+         * @description Where an image is, and how closely to look at it.
+         */
+        ImageUrl: {
+            /** Url */
+            url: string;
+            /**
+             * Detail
+             * @default null
+             */
+            detail?: ("auto" | "low" | "high" | "original") | null;
+        };
+        /**
          * InferRequest
          * @description Inputs for the skill's prompt, or the messages of a chat, which then stand in place of its user part.
          *
@@ -9673,8 +9791,52 @@ export interface components {
             threshold?: number;
         };
         /**
+         * InputFile
+         * @description A file in the Responses API, as a data URL or a link.
+         */
+        InputFile: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "input_file";
+            /**
+             * File Data
+             * @default null
+             */
+            file_data?: string | null;
+            /**
+             * File Url
+             * @default null
+             */
+            file_url?: string | null;
+            /**
+             * Filename
+             * @default null
+             */
+            filename?: string | null;
+        };
+        /**
+         * InputImage
+         * @description An image in the Responses API, as a data URL or a link.
+         */
+        InputImage: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "input_image";
+            /** Image Url */
+            image_url: string;
+            /**
+             * Detail
+             * @default null
+             */
+            detail?: ("auto" | "low" | "high" | "original") | null;
+        };
+        /**
          * InputMessage
-         * @description A message with text content, a string or text parts.
+         * @description A message: a text, or parts.
          */
         InputMessage: {
             /**
@@ -9688,7 +9850,7 @@ export interface components {
              */
             role: "user" | "assistant" | "system" | "developer";
             /** Content */
-            content: string | (components["schemas"]["InputText"] | components["schemas"]["OutputText"] | components["schemas"]["RefusalText"])[];
+            content: string | (components["schemas"]["InputText"] | components["schemas"]["InputImage"] | components["schemas"]["InputFile"] | components["schemas"]["OutputText"] | components["schemas"]["RefusalText"])[];
         };
         /**
          * InputText
@@ -9899,7 +10061,7 @@ export interface components {
          * Message
          * @description One message of a chat, as in OpenAI's API: an assistant may call tools, and a tool's message answers one call.
          *
-         *     `reasoning_content` is what the assistant thought, which some vendors want back.
+         *     `content` is its text; images, sounds and files stand beside it. `reasoning_content` is what the assistant thought, which some vendors want back.
          */
         Message: {
             /**
@@ -9927,6 +10089,11 @@ export interface components {
              * @default null
              */
             reasoning_content?: string | null;
+            /**
+             * Parts
+             * @default []
+             */
+            parts?: components["schemas"]["Part"][];
         };
         /**
          * MessageMetadata
@@ -10410,6 +10577,56 @@ export interface components {
             text: string;
         };
         /**
+         * Part
+         * @description An image, a sound or a file in a message.
+         *
+         *     `url` is a data URL or a link. It goes to the model and is neither stored nor logged: what is stored says what it was. `sha256` and `size` (bytes) are those of the data, or of the link, which has no `media_type`. `at` is where it stands in the message's text, in characters.
+         */
+        Part: {
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "image" | "audio" | "file";
+            /**
+             * Url
+             * @description A data URL, or a link. It is not stored.
+             * @default null
+             */
+            url?: string | null;
+            /**
+             * Media Type
+             * @default null
+             */
+            media_type?: string | null;
+            /**
+             * Sha256
+             * @default null
+             */
+            sha256?: string | null;
+            /**
+             * Size
+             * @default null
+             */
+            size?: number | null;
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * Detail
+             * @description How closely OpenAI's models look at an image.
+             * @default null
+             */
+            detail?: ("auto" | "low" | "high" | "original") | null;
+            /**
+             * At
+             * @default 0
+             */
+            at?: number;
+        };
+        /**
          * PersonalData
          * @description Acts on personal data in a request: `redact` replaces it, by `<EMAIL_ADDRESS>` for example, before the backend sees it. `allow` lists texts that look like personal data and are none, such as the company's own address.
          */
@@ -10520,6 +10737,19 @@ export interface components {
              * @enum {string}
              */
             type: "text";
+        };
+        /**
+         * PlainTextSource
+         * @description A document's text.
+         */
+        PlainTextSource: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "text";
+            /** Data */
+            data: string;
         };
         /**
          * PolicyRequest
@@ -10694,7 +10924,7 @@ export interface components {
         };
         /**
          * ReasoningItem
-         * @description A model's reasoning, as clients send it back. RLaaS answers with none, so nothing of it is kept.
+         * @description What a model thought before it spoke or called, as it was answered. Summaries, and what OpenAI encrypted, are dropped.
          */
         ReasoningItem: {
             /**
@@ -10702,6 +10932,24 @@ export interface components {
              * @constant
              */
             type: "reasoning";
+            /**
+             * Content
+             * @default null
+             */
+            content?: components["schemas"]["ReasoningText"][] | null;
+        };
+        /**
+         * ReasoningText
+         * @description What a model thought.
+         */
+        ReasoningText: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "reasoning_text";
+            /** Text */
+            text: string;
         };
         /**
          * RedriveRequest
@@ -11238,6 +11486,13 @@ export interface components {
              */
             type?: "function" | null;
             function: components["schemas"]["SentFunction"];
+            /**
+             * Extra Content
+             * @default null
+             */
+            extra_content?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            } | null;
         };
         /**
          * SentFunction
@@ -11267,7 +11522,7 @@ export interface components {
         };
         /**
          * SizeLimit
-         * @description Acts when a request is longer than one of the limits. Tokens are estimated as for budgets (`estimated_tokens`): about the most that any tokenizer makes of the text. English text has about two thirds as many.
+         * @description Acts when a request is longer than one of the limits. Tokens are estimated as for budgets: about the most that any tokenizer makes of the text. English text has about two thirds as many.
          */
         SizeLimit: {
             /**
@@ -11341,6 +11596,19 @@ export interface components {
              * @default by the admin API
              */
             reason?: string;
+        };
+        /**
+         * Sound
+         * @description A sound in base64.
+         */
+        Sound: {
+            /** Data */
+            data: string;
+            /**
+             * Format
+             * @enum {string}
+             */
+            format: "wav" | "mp3";
         };
         /**
          * StreamOptions
@@ -11515,6 +11783,23 @@ export interface components {
             text: string;
         };
         /**
+         * TextDocumentBlock
+         * @description A document that is text, in Anthropic's API: it is read as a text of the message.
+         */
+        TextDocumentBlock: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "document";
+            source: components["schemas"]["PlainTextSource"];
+            /**
+             * Title
+             * @default null
+             */
+            title?: string | null;
+        };
+        /**
          * TextNode
          * @description Text for other nodes' templates.
          */
@@ -11633,7 +11918,7 @@ export interface components {
              * Content
              * @default null
              */
-            content?: (string | components["schemas"]["TextBlock"][]) | null;
+            content?: (string | (components["schemas"]["TextBlock"] | components["schemas"]["ImageBlock"] | (components["schemas"]["DocumentBlock"] | components["schemas"]["TextDocumentBlock"]))[]) | null;
             /**
              * Is Error
              * @default null
@@ -11743,7 +12028,20 @@ export interface components {
              */
             role: "user" | "assistant" | "system";
             /** Content */
-            content: string | (components["schemas"]["TextBlock"] | components["schemas"]["ToolUseBlock"] | components["schemas"]["ToolResultBlock"] | components["schemas"]["ThinkingBlock"])[];
+            content: string | (components["schemas"]["TextBlock"] | components["schemas"]["ToolUseBlock"] | components["schemas"]["ToolResultBlock"] | components["schemas"]["ThinkingBlock"] | components["schemas"]["ImageBlock"] | (components["schemas"]["DocumentBlock"] | components["schemas"]["TextDocumentBlock"]))[];
+        };
+        /**
+         * UrlSource
+         * @description Where it is.
+         */
+        UrlSource: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "url";
+            /** Url */
+            url: string;
         };
         /**
          * Usage
@@ -12626,6 +12924,15 @@ export interface components {
          * @description OpenAI's chat completion; RLaaS's own fields stand under `rlaas::`.
          */
         ChatCompletion: {
+            /** Rlaas::Interaction Id */
+            "rlaas::interaction_id": string;
+            /** Rlaas::Policy Id */
+            "rlaas::policy_id": string;
+            "rlaas::decision": components["schemas"]["Decision-Output"];
+            /** Rlaas::Feedback Token */
+            "rlaas::feedback_token": string;
+            /** Rlaas::Cost Usd */
+            "rlaas::cost_usd": number | null;
             /** Id */
             id: string;
             /**
@@ -12644,15 +12951,6 @@ export interface components {
             system_fingerprint?: string;
             /** Service Tier */
             service_tier?: string;
-            /** Rlaas::Interaction Id */
-            "rlaas::interaction_id": string;
-            /** Rlaas::Policy Id */
-            "rlaas::policy_id": string;
-            "rlaas::decision": components["schemas"]["Decision-Output"];
-            /** Rlaas::Feedback Token */
-            "rlaas::feedback_token": string;
-            /** Rlaas::Cost Usd */
-            "rlaas::cost_usd": number | null;
         };
         /**
          * ChatMessage
@@ -13469,6 +13767,15 @@ export interface components {
          * @description Anthropic's message; RLaaS's own fields stand under `rlaas::`.
          */
         MessageAnswer: {
+            /** Rlaas::Interaction Id */
+            "rlaas::interaction_id": string;
+            /** Rlaas::Policy Id */
+            "rlaas::policy_id": string;
+            "rlaas::decision": components["schemas"]["Decision-Output"];
+            /** Rlaas::Feedback Token */
+            "rlaas::feedback_token": string;
+            /** Rlaas::Cost Usd */
+            "rlaas::cost_usd": number | null;
             /** Id */
             id: string;
             /**
@@ -13494,15 +13801,6 @@ export interface components {
             stop_sequence: string | null;
             stop_details: components["schemas"]["MessageRefusal"] | null;
             usage: components["schemas"]["MessageUsage"];
-            /** Rlaas::Interaction Id */
-            "rlaas::interaction_id": string;
-            /** Rlaas::Policy Id */
-            "rlaas::policy_id": string;
-            "rlaas::decision": components["schemas"]["Decision-Output"];
-            /** Rlaas::Feedback Token */
-            "rlaas::feedback_token": string;
-            /** Rlaas::Cost Usd */
-            "rlaas::cost_usd": number | null;
         };
         /**
          * MessageError
@@ -13845,6 +14143,15 @@ export interface components {
          * @description OpenAI's response: what was answered, and what was asked for; RLaaS's own fields stand under `rlaas::`.
          */
         OpenAIResponse: {
+            /** Rlaas::Interaction Id */
+            "rlaas::interaction_id": string;
+            /** Rlaas::Policy Id */
+            "rlaas::policy_id": string;
+            "rlaas::decision": components["schemas"]["Decision-Output"];
+            /** Rlaas::Feedback Token */
+            "rlaas::feedback_token": string;
+            /** Rlaas::Cost Usd */
+            "rlaas::cost_usd": number | null;
             /** Id */
             id: string;
             /**
@@ -13908,15 +14215,6 @@ export interface components {
             background: false;
             /** Store */
             store: boolean;
-            /** Rlaas::Interaction Id */
-            "rlaas::interaction_id": string;
-            /** Rlaas::Policy Id */
-            "rlaas::policy_id": string;
-            "rlaas::decision": components["schemas"]["Decision-Output"];
-            /** Rlaas::Feedback Token */
-            "rlaas::feedback_token": string;
-            /** Rlaas::Cost Usd */
-            "rlaas::cost_usd": number | null;
         };
         /**
          * OutputNode
@@ -14801,7 +15099,7 @@ export interface components {
         };
         /**
          * RewardFigures
-         * @description The mean reward in [0, 1] of `units`, each counted once by the mean of its `drafts`; no person's units count for more than his share.
+         * @description The mean reward in [0, 1] of `units`, each counted once by the mean of its `drafts`; no person's units count for more than their share.
          *
          *     `low` and `high` are the ends of its 95% interval: for the mean of all people to come where `people` are `sampled` (from 20 people on), else for the mean of more `units` of the same people. `counted` is the number of units after those of `capped_people` were weighted down, `largest_share` the share in [0, 1] that the person with most of them has in it.
          */
@@ -15077,7 +15375,7 @@ export interface components {
         };
         /**
          * Route
-         * @description A version of the routing of one skill. `succeed` makes the next one, `Routes.rollback` restores the last good one.
+         * @description A version of the routing of one skill.
          */
         Route: {
             /** Control */
@@ -15244,7 +15542,7 @@ export interface components {
         };
         /**
          * SizeLimit
-         * @description Acts when a request is longer than one of the limits. Tokens are estimated as for budgets (`estimated_tokens`): about the most that any tokenizer makes of the text. English text has about two thirds as many.
+         * @description Acts when a request is longer than one of the limits. Tokens are estimated as for budgets: about the most that any tokenizer makes of the text. English text has about two thirds as many.
          */
         "SizeLimit-Output": {
             /**
@@ -15639,7 +15937,7 @@ export interface components {
          * Traffic
          * @description A skill's recent past: units a day, the mean and standard deviation of the control's reward, and the share of its drafts not sent.
          *
-         *     The figures come from `sampled` units of `people`; without any, mean and deviation are those of a reward about which nothing is known. No person's units count for more than his share (`rlaas.voices`).
+         *     The figures come from `sampled` units of `people`; without any, mean and deviation are those of a reward about which nothing is known. The units of one person count for at most the share that one person may have.
          */
         Traffic: {
             /** Units A Day */
