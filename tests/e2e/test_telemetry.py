@@ -118,14 +118,18 @@ def test_a_page_reports_with_a_publishable_key_from_its_own_origin_only(cloud: L
 
 
 def _for_our_skill(node: Any) -> Any:
-    """The document with the one skill that the tenant has, so that requests get past it."""
+    """The document with the one skill that the tenant has, so that requests get past it; answers may name others, which
+    requests that break the document have made."""
     if isinstance(node, list):
         return [_for_our_skill(item) for item in node]
     if not isinstance(node, dict):
         return node
     if node.get("in") == "path" and node.get("name") == "skill":
         return {**node, "schema": {"enum": [SKILL]}}
-    return {name: {"enum": [SKILL]} if name == "skill" and "pattern" in value else _for_our_skill(value) for name, value in node.items()}
+    ours = {"enum": [SKILL]}
+    return {
+        name: {"anyOf": [ours, value]} if name == "skill" and "pattern" in value else _for_our_skill(value) for name, value in node.items()
+    }
 
 
 @pytest.mark.slow
