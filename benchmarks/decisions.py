@@ -135,9 +135,9 @@ def false_decisions(runner: Runner, runs: int) -> Figures:
     ones |= {f"look_{name}": partial(worlds.looked, world=World(), every=every) for name, every in LOOKS.items()}
     figures: Figures = {}
     for name, one in ones.items():
-        shares = _shares_of(name, runner.of(one, runs))
+        shares = _average_shares(name, runner.of(one, runs))
         if max(shares.values()) > ALPHA:
-            shares = _shares_of(name, runner.of(one, 2 * runs, first=runs))
+            shares = _average_shares(name, runner.of(one, 2 * runs, first=runs))
         figures |= shares
     maxima = {f"false_{kind}_max": max(value for name, value in figures.items() if name.startswith(kind)) for kind in KINDS}
     drop_ratios = {f"drop_{bound}_ratio": runner.share(partial(worlds.drops_at_bound, bound=bound / 100), runs) for bound in (10, 5)}
@@ -147,7 +147,7 @@ def false_decisions(runner: Runner, runs: int) -> Figures:
         print(f"{name}: {value:.3f}; by chance at most {tolerance:.3f} (alpha and 3 standard errors of {runs} runs)")
     apart = {"fallback": fallback_world(0.1), "fallback_5": fallback_world(0.05), "beyond_window": World(control=Arm(sent_delay=1.0))}
     for name, world in apart.items():
-        shares = _shares_of(name, runner.of(partial(worlds.watched, world=world), runs))
+        shares = _average_shares(name, runner.of(partial(worlds.watched, world=world), runs))
         figures |= {f"{name}_{kind}_share": shares[f"{kind}_{name}_ratio"] for kind in ("advance", "rollback")}
     return {**maxima, "runs_a_world": float(runs), "tolerance": tolerance, **figures, **drop_ratios, **old_false_decisions(runner, runs)}
 
@@ -163,7 +163,7 @@ def old_false_decisions(runner: Runner, runs: int) -> Figures:
     return figures
 
 
-def _shares_of(name: str, verdicts: list[Verdict]) -> Figures:
+def _average_shares(name: str, verdicts: list[Verdict]) -> Figures:
     means = np.mean([(verdict.advanced, verdict.rolled_back, verdict.mismatched) for verdict in verdicts], axis=0)
     return {f"{kind}_{name}_ratio": float(share) for kind, share in zip(KINDS, means, strict=True)}
 
@@ -292,14 +292,14 @@ def power(runner: Runner, runs: int) -> Figures:
         print(f"{a_day:>7} {steps}{'' if expected.can_conclude else '; refused'}")
         for gain in GAINS:
             count = max(1, round(runs * MORE_RUNS.get((a_day, gain), 1.0)))
-            row = power_of(runner, a_day, gain, count)
+            row = measure_power(runner, a_day, gain, count)
             cell = f"{a_day}_a_day_gain_{'minus_' if gain < 0 else ''}{abs(gain) * 100:.0f}"
             figures |= {f"{name}_{cell}": value for name, value in row.items() if not math.isnan(value)}
             print(f"{gain:>+14.2f} " + "".join(f"{value:>8.3f}" if value <= 1 else f"{value:>8.0f}" for value in row.values()))
     return {"shipped_gain_0_max": max(figures[f"shipped_{a_day}_a_day_gain_0"] for a_day in RATES), **figures}
 
 
-def power_of(runner: Runner, a_day: float, gain: float, runs: int) -> Figures:
+def measure_power(runner: Runner, a_day: float, gain: float, runs: int) -> Figures:
     """One line of the table; the plan states no power for gains of 0 or less."""
     arm = Arm(sent_delay=1 / 12, discard_delay=1 / 12)
     world = World(replace(arm, sent=arm.sent + gain), arm, units=int(a_day * AT_MOST_DAYS * 1.1), a_day=a_day)

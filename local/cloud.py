@@ -325,7 +325,7 @@ def _deploy(access: Access, identity: str, say: Say, news: Say, *, fresh: bool) 
         output["OutputKey"]: output["OutputValue"]
         for output in access.client("cloudformation").describe_stacks(StackName="rlaas-local-api")["Stacks"][0]["Outputs"]
     }
-    api_url = f"{access.endpoint}/_aws/execute-api/{outputs['ApiId']}/{_stage_of(outputs['ApiUrl'])}"
+    api_url = f"{access.endpoint}/_aws/execute-api/{outputs['ApiId']}/{_find_stage(outputs['ApiUrl'])}"
     previous = None if fresh else _previous_cloud()
     key = previous.api_key if previous else _first_key(outputs["BootstrapFunction"], access)
     return Cloud(
@@ -339,7 +339,7 @@ def _deploy(access: Access, identity: str, say: Say, news: Say, *, fresh: bool) 
     )
 
 
-def _stage_of(url: str) -> str:
+def _find_stage(url: str) -> str:
     return url.rstrip("/").rpartition("/")[2]
 
 

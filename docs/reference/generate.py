@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, JsonValue, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
 from rlaas.api.admin.app import ROUTERS, admin_app
-from rlaas.api.admin.operations import operations_of, schema_of
+from rlaas.api.admin.operations import build_schema, list_operations
 from rlaas.api.admin.services import Services
 from rlaas.api.hot_answers import (
     ChatCompletion,
@@ -169,7 +169,7 @@ def batch_model() -> type[BaseModel]:
 
 def openapi() -> dict[str, JsonValue]:
     """The OpenAPI 3.1 document: what applications call, and administration."""
-    admin, administration = admin_app(_not_called, _not_called), operations_of(ROUTERS)
+    admin, administration = admin_app(_not_called, _not_called), list_operations(ROUTERS)
     models: list[type[BaseModel]] = [
         *(model for model, _, _ in _TELEMETRY.values()),
         *(model for model, _, _ in _INFERENCE.values()),
@@ -199,7 +199,7 @@ def openapi() -> dict[str, JsonValue]:
     results_answer = _describe_answer("What became of each, in the order sent", results)
     paths["/v1/events:batch"] = {"post": _describe_operation(batch_model(), batch, "telemetry", {"200": results_answer})}
     for path, (model, summary, sent) in _INFERENCE.items():
-        paths[path] = {"post": _describe_operation(model, summary, "infer", {"200": _describe_answer("The answer", schema_of(sent))})}
+        paths[path] = {"post": _describe_operation(model, summary, "infer", {"200": _describe_answer("The answer", build_schema(sent))})}
     for path in _STREAMED:
         paths[path]["post"]["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
     for path in ("/v1/messages", "/v1/messages/count_tokens"):
@@ -302,7 +302,7 @@ def _describe_lookup(summary: str, sent: type[BaseModel], names: list[str]) -> J
         "summary": summary,
         "description": "Needs the scope `infer`.",
         "parameters": [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names],
-        "responses": {"200": _describe_answer("As asked", schema_of([sent])), **_list_refusals()},
+        "responses": {"200": _describe_answer("As asked", build_schema([sent])), **_list_refusals()},
     }
 
 

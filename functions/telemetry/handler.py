@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from rlaas.api.admission import admit_caller
 from rlaas.api.hot_paths import Reply, make_handler
-from rlaas.api.http import Caller, GatewayEvent, caller, error_body, header, parse, parse_batch, request_id, status_of
+from rlaas.api.http import Caller, GatewayEvent, caller, error_body, find_status, header, parse, parse_batch, request_id
 from rlaas.clock import utc_now
 from rlaas.errors import Forbidden, RlaasError
 from rlaas.runtime.stage import current_stage, import_ahead
@@ -97,7 +97,7 @@ def _find_page_key(who: Caller) -> str | None:
 
 def _build_result(outcome: RecordedEvent | RlaasError, request: str) -> JsonValue:
     if isinstance(outcome, RlaasError):
-        return {"status": status_of(outcome), **error_body(outcome, request)}
+        return {"status": find_status(outcome), **error_body(outcome, request)}
     return {"status": _find_status(outcome), "id": outcome.event_id, **_build_reply_fields(outcome)}
 
 

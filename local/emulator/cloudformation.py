@@ -66,7 +66,7 @@ def _sagemaker(kind: str, *, wait: str | None = None) -> dict[str, Any]:
     """Handlers of AWS::SageMaker::<kind>; `wait` names the status to wait for."""
     name_property, arn_property = f"{kind}Name", f"{kind}Arn"
 
-    def name_of(logical_id: str, properties: Properties, stack_name: str) -> str:
+    def choose_name(logical_id: str, properties: Properties, stack_name: str) -> str:
         """The template's name, or one that changes with the content, so that a changed model or configuration is a new
         resource, as on AWS."""
         if properties.get(name_property):
@@ -75,7 +75,7 @@ def _sagemaker(kind: str, *, wait: str | None = None) -> dict[str, Any]:
         return f"{provisioners._physical_name(stack_name, logical_id, max_len=54)}-{digest}"
 
     def create(logical_id: str, properties: Properties, stack_name: str) -> Created:
-        name = name_of(logical_id, properties, stack_name)
+        name = choose_name(logical_id, properties, stack_name)
         parameters = {key: value for key, value in properties.items() if key in api.find_input_shape(f"Create{kind}").members}
         arn = _call(f"Create{kind}", {**parameters, name_property: name})[arn_property]
         if wait:

@@ -127,7 +127,7 @@ class Door:
         """The request with a host name of the cloud: by a client's own name ministack could take it for another
         service."""
         headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"host"]
-        name = _host_of(scope)
+        name = _read_host(scope)
         if name not in self._names():
             name = f"{LOOPBACK[0]}:{self._port}"
         return {**scope, "headers": [(b"host", name.encode()), *headers]}
@@ -150,7 +150,7 @@ class Door:
     def _check_where_from(self, scope: AsgiScope, headers: dict[str, str]) -> str:
         """The request's host, in lower case. Raises: Refused for a host that is not the cloud's, and for another
         page's origin."""
-        host = _host_of(scope)
+        host = _read_host(scope)
         if not self._is_ours(host) or not scope["path"].startswith("/"):
             raise Refused("AccessDenied", f"this cloud is at {LOOPBACK[0]}:{self._port} and has no other name")
         if "origin" in headers and not self._is_ours(headers["origin"].lower().removeprefix("http://")):
@@ -165,7 +165,7 @@ class Door:
         return tuple(f"{name}:{self._port}" for name in LOOPBACK)
 
 
-def _host_of(scope: AsgiScope) -> str:
+def _read_host(scope: AsgiScope) -> str:
     """The Host header in lower case; empty unless there is exactly one."""
     hosts = [value for name, value in scope["headers"] if name.lower() == b"host"]
     return str(hosts[0].decode("latin-1").lower()) if len(hosts) == 1 else ""
@@ -212,7 +212,7 @@ async def _check_signature(scope: AsgiScope, headers: dict[str, str], receive: R
     if failure is not None:
         raise Refused(*failure)
     if signature.service == "s3":
-        path_with_bucket = scope["path"] if by_path else f"/{_host_of(scope).partition('.')[0]}{scope['path']}"
+        path_with_bucket = scope["path"] if by_path else f"/{_read_host(scope).partition('.')[0]}{scope['path']}"
         check_s3(signature.access_key_id, scope["method"], path_with_bucket, query, headers)
     return receive
 

@@ -37,7 +37,7 @@ _out_of_time: contextvars.ContextVar[threading.Event | None] = contextvars.Conte
 """Set when the task's TimeoutSeconds have passed: its thread goes on, but nobody waits for it."""
 
 
-def _error_of(problem: ApiError, base_class: str) -> Exception:
+def _make_error(problem: ApiError, base_class: str) -> Exception:
     cause = f"{problem.message} (Service: AmazonSageMaker; Status Code: {problem.status}; Error Code: {problem.code})"
     error: Exception = states._ExecutionError(f"SageMaker.{MODELLED.get(problem.code, base_class)}", cause)
     return error
@@ -61,7 +61,7 @@ def _create_job(resource: str, data: Record) -> Record:
     try:
         answer = api.call(f"Create{kind}Job", data)
     except ApiError as problem:
-        raise _error_of(problem, "AmazonSageMakerException") from problem
+        raise _make_error(problem, "AmazonSageMakerException") from problem
     if not sync:
         return answer
     job = jobs.find(kind, data[f"{kind}JobName"])
@@ -136,7 +136,7 @@ def _aws_sdk(resource: str, data: Record) -> Any:
     try:
         result = api.call(operation, data)
     except ApiError as problem:
-        raise _error_of(problem, "SageMakerException") from problem
+        raise _make_error(problem, "SageMakerException") from problem
     return states._sdk_json_result("sagemaker", operation, result)
 
 

@@ -195,7 +195,7 @@ class Training:
 
         set_seed(self.settings.seed)
         trainer = SFTTrainer(
-            model=self._adapter_of(after) if after else self._base(),
+            model=self._load_adapter(after) if after else self._base(),
             args=SFTConfig(learning_rate=self.settings.sft_learning_rate, max_steps=steps, **self._arguments()),
             train_dataset=self.lessons.completions,
             processing_class=self.tokenizer,
@@ -213,7 +213,7 @@ class Training:
 
         set_seed(self.settings.seed)
         trainer = DPOTrainer(
-            model=self._adapter_of("sft"),
+            model=self._load_adapter("sft"),
             args=DPOConfig(
                 learning_rate=self.settings.dpo_learning_rate,
                 max_steps=self.settings.dpo_steps,
@@ -235,7 +235,7 @@ class Training:
 
         return AutoModelForCausalLM.from_pretrained(self.base_model, dtype=self.dtype)
 
-    def _adapter_of(self, phase: str) -> PeftModel:
+    def _load_adapter(self, phase: str) -> PeftModel:
         from peft import PeftModel
 
         return PeftModel.from_pretrained(self._base(), self.scratch / phase, is_trainable=True)

@@ -31,7 +31,7 @@ def create_inference_component(request: Record) -> Record:
         "EndpointName": request["EndpointName"],
         "EndpointArn": endpoint.record["EndpointArn"],
         "VariantName": request.get("VariantName") or endpoint.record["ProductionVariants"][0]["VariantName"],
-        "Specification": _description_of(specification),
+        "Specification": _describe_specification(specification),
         "RuntimeConfig": {"DesiredCopyCount": (request.get("RuntimeConfig") or {}).get("CopyCount", 1), "CurrentCopyCount": 0},
         "InferenceComponentStatus": "Creating",
         "CreationTime": now,
@@ -46,7 +46,7 @@ def create_inference_component(request: Record) -> Record:
             raise ApiError("ValidationException", "an adapter inference component needs Specification.Container.ArtifactUrl")
         component = Component(record, host.server, base, container["ArtifactUrl"])
     else:
-        component = Component(record, _server_of(specification, name))
+        component = Component(record, _make_server(specification, name))
     COMPONENTS[name] = component
     run_in_background(_start, component, specification, name=f"component-{name}")
     return {"InferenceComponentArn": record["InferenceComponentArn"]}
@@ -59,9 +59,9 @@ def update_inference_component(request: Record) -> Record:
     if component.base:
         raise ApiError("ValidationException", f"{name} is an adapter: create another instead of changing it")
     if specification := request.get("Specification"):
-        old, component.server = component.server, _server_of(specification, name)
+        old, component.server = component.server, _make_server(specification, name)
         component.record |= {
-            "Specification": _description_of(specification),
+            "Specification": _describe_specification(specification),
             "InferenceComponentStatus": "Updating",
             "LastModifiedTime": time.time(),
         }
@@ -98,7 +98,7 @@ def _apply_copies(component: Component) -> None:
     component.record |= {"InferenceComponentStatus": "InService", "LastModifiedTime": time.time()}
 
 
-def _server_of(specification: Record, name: str) -> Server:
+def _make_server(specification: Record, name: str) -> Server:
     """The process that a base component's specification describes, not yet started."""
     group, container = f"/aws/sagemaker/InferenceComponents/{name}", specification.get("Container") or {}
     environment = container.get("Environment") or {}
@@ -116,7 +116,7 @@ def _server_of(specification: Record, name: str) -> Server:
     )
 
 
-def _description_of(specification: Record) -> Record:
+def _describe_specification(specification: Record) -> Record:
     description = dict(specification)
     if container := dict(description.get("Container") or {}):
         if uri := container.pop("Image", None):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rlaas.adapters.models.anthropic import completion_of, deltas_of
+from rlaas.adapters.models.anthropic import read_completion, read_deltas
 from rlaas.adapters.models.server_sent_events import event_data
 from rlaas.chat import BackendFailed, Completion, Delta, Processing, Usage
 from rlaas.inference.collect import Collected
@@ -35,7 +35,7 @@ def ended(reason: str = "end_turn", usage: Any = None) -> list[dict[str, Any]]:
 
 
 def stream(*events: dict[str, Any]) -> list[Delta]:
-    return list(deltas_of(json.dumps(event).encode() for event in events))
+    return list(read_deltas(json.dumps(event).encode() for event in events))
 
 
 def collect(deltas: list[Delta]) -> Completion:
@@ -46,7 +46,7 @@ def collect(deltas: list[Delta]) -> Completion:
 
 
 def whole(*blocks: dict[str, Any], reason: str = "end_turn", usage: Any = None) -> Completion:
-    return completion_of(json.dumps({"model": "claude", "content": blocks, "stop_reason": reason, "usage": usage}).encode())
+    return read_completion(json.dumps({"model": "claude", "content": blocks, "stop_reason": reason, "usage": usage}).encode())
 
 
 def test_a_stream_with_data_lines_only_is_read_by_the_types_in_its_data() -> None:
@@ -54,14 +54,14 @@ def test_a_stream_with_data_lines_only_is_read_by_the_types_in_its_data() -> Non
     wire = b": ping\r\n\r\ndata:\r\n\r\n" + b"".join(
         b"data:" + json.dumps(one, ensure_ascii=False).encode() + b"\r\n\r\n" for one in events
     )
-    answer = collect(list(deltas_of(event_data([wire]))))
+    answer = collect(list(read_deltas(event_data([wire]))))
     assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("h\u2028i", "stop")
     assert answer.usage == Usage(input_tokens=9, output_tokens=2)
 
 
 def test_an_error_after_content_is_no_end_of_the_answer() -> None:
     events = [started(), begun(0, type="text", text=""), piece(0, type="text_delta", text="Dear Ada"), {"type": "error", "error": {}}]
-    deltas = deltas_of(json.dumps(event).encode() for event in events)
+    deltas = read_deltas(json.dumps(event).encode() for event in events)
     assert [next(deltas).text, next(deltas).text] == ["", "Dear Ada"]
     with pytest.raises(BackendFailed, match="mid-answer"):
         next(deltas)
@@ -118,4 +118,4 @@ def test_the_halves_of_a_character_in_two_pieces_are_one_character() -> None:
 def test_null_fields_do_not_cost_the_answer() -> None:
     blocks = [{"type": "text", "text": None}, {"type": "text", "text": "hi", "citations": None}, {"type": "later"}]
     assert whole(*blocks).choices[0].text == "hi"
-    assert completion_of(b'{"content": null, "stop_reason": "end_turn"}').choices[0].text == ""
+    assert read_completion(b'{"content": null, "stop_reason": "end_turn"}').choices[0].text == ""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rlaas.adapters.models.bedrock import deltas_of
+from rlaas.adapters.models.bedrock import read_deltas
 from rlaas.chat import Delta, Usage
 from rlaas.inference.collect import Collected
 
@@ -14,7 +14,7 @@ def piece(index: int, **delta: Any) -> dict[str, Any]:
 
 
 def read(*events: dict[str, Any]) -> list[Delta]:
-    return list(deltas_of(events, "claude"))
+    return list(read_deltas(events, "claude"))
 
 
 def test_what_the_model_thought_stands_beside_the_answer() -> None:

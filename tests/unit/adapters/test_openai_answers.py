@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rlaas.adapters.models.openai_answers import completion_of, deltas_of
+from rlaas.adapters.models.openai_answers import read_completion, read_deltas
 from rlaas.chat import BackendFailed, Choice, Completion, Delta, Processing, ToolCallDelta, Usage
 from rlaas.errors import InvalidInput
 from rlaas.inference.collect import Collected
@@ -21,7 +21,7 @@ def whole(message: dict[str, Any] | None = None, *, finish_reason: str | None = 
 
 
 def read(content: bytes) -> Choice:
-    [choice] = completion_of("the server", content).choices
+    [choice] = read_completion("the server", content).choices
     return choice
 
 
@@ -30,7 +30,7 @@ def piece(delta: dict[str, Any] | None = None, finish_reason: str | None = None,
 
 
 def stream(*chunks: dict[str, Any] | bytes) -> list[Delta]:
-    return list(deltas_of("the server", [one if isinstance(one, bytes) else json.dumps(one).encode() for one in chunks], choices=1))
+    return list(read_deltas("the server", [one if isinstance(one, bytes) else json.dumps(one).encode() for one in chunks], choices=1))
 
 
 def collect(deltas: Iterable[Delta]) -> Completion:
@@ -64,7 +64,7 @@ def call(arguments: Any, name: str | None = "add", **fields: Any) -> dict[str, A
     ],
 )
 def test_counts_that_are_missing_or_cannot_be_are_none_and_the_answer_stands(usage: Any) -> None:
-    answer = completion_of("the server", whole(usage=usage))
+    answer = read_completion("the server", whole(usage=usage))
     assert (answer.choices[0].text, answer.usage) == ("Hello", None)
     streamed = collect(stream(piece({"content": "Hello"}), piece({}, "stop"), {"choices": [], "usage": usage}))
     assert (streamed.choices[0].text, streamed.choices[0].finish_reason, streamed.usage) == ("Hello", "stop", None)
@@ -83,7 +83,7 @@ def test_counts_that_are_missing_or_cannot_be_are_none_and_the_answer_stands(usa
 def test_every_vendors_name_for_tokens_from_its_cache_is_read(fields: dict[str, Any]) -> None:
     usage = {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010, **fields}
     expected = Usage(input_tokens=1000, output_tokens=10, cached_tokens=900)
-    assert completion_of("the server", whole(usage=usage)).usage == expected
+    assert read_completion("the server", whole(usage=usage)).usage == expected
     assert stream(piece({}, "stop"), {"choices": [], "usage": usage})[-1].usage == expected
 
 
@@ -105,7 +105,7 @@ def test_every_vendors_name_for_tokens_from_its_cache_is_read(fields: dict[str, 
     ],
 )
 def test_a_prompt_that_leaves_out_what_a_cache_had_is_counted_with_it(usage: dict[str, Any], expected: dict[str, int]) -> None:
-    assert completion_of("the server", whole(usage=usage)).usage == Usage(**expected)
+    assert read_completion("the server", whole(usage=usage)).usage == Usage(**expected)
 
 
 @pytest.mark.parametrize(
@@ -120,12 +120,12 @@ def test_a_prompt_that_leaves_out_what_a_cache_had_is_counted_with_it(usage: dic
 def test_what_the_model_thought_is_part_of_the_answers_tokens(completion_tokens: int, total_tokens: int, fields: dict[str, Any]) -> None:
     usage = {"prompt_tokens": 100, "completion_tokens": completion_tokens, "total_tokens": total_tokens, **fields}
     thought = next(iter(fields.values()))["reasoning_tokens"]
-    assert completion_of("the server", whole(usage=usage)).usage == Usage(input_tokens=100, output_tokens=500, reasoning_tokens=thought)
+    assert read_completion("the server", whole(usage=usage)).usage == Usage(input_tokens=100, output_tokens=500, reasoning_tokens=thought)
 
 
 def test_tokens_that_only_the_total_has_were_thought() -> None:
     usage = {"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623}
-    assert completion_of("Gemini", whole(usage=usage)).usage == Usage(input_tokens=20, output_tokens=603, reasoning_tokens=405)
+    assert read_completion("Gemini", whole(usage=usage)).usage == Usage(input_tokens=20, output_tokens=603, reasoning_tokens=405)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_reason_for_ending_is_one_that_openais_clients_know(vendors: str, open
 )
 def test_an_answer_that_ended_in_an_error_is_a_failure(reason: str) -> None:
     with pytest.raises(BackendFailed):
-        completion_of("the server", whole({"content": '{"events": [{"title": "partial'}, finish_reason=reason, usage=COUNTS))
+        read_completion("the server", whole({"content": '{"events": [{"title": "partial'}, finish_reason=reason, usage=COUNTS))
     with pytest.raises(BackendFailed):
         stream(piece({"role": "assistant", "content": ""}, reason))
 
@@ -185,7 +185,7 @@ def test_content_in_parts_is_its_texts_and_what_the_model_thought_stands_beside_
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 def test_thoughts_citations_and_how_the_call_was_processed_are_read_whole_and_streamed(name: str) -> None:
     fields = {"system_fingerprint": "fp_1", "service_tier": "flex"}
-    answer = completion_of("the server", whole({name: "Hm.", "annotations": [CITATION]}, **fields))
+    answer = read_completion("the server", whole({name: "Hm.", "annotations": [CITATION]}, **fields))
     assert (answer.choices[0].reasoning_content, answer.choices[0].annotations) == ("Hm.", (CITATION,))
     assert answer.processing == Processing("fp_1", "flex")
     chunks = (
@@ -200,7 +200,7 @@ def test_thoughts_citations_and_how_the_call_was_processed_are_read_whole_and_st
 
 @pytest.mark.parametrize("tier", ["on_demand", "", 7, None])
 def test_a_tier_that_openais_clients_do_not_know_is_left_out(tier: Any) -> None:
-    assert completion_of("the server", whole(service_tier=tier)).processing == Processing()
+    assert read_completion("the server", whole(service_tier=tier)).processing == Processing()
 
 
 def test_annotations_that_are_none_of_openais_are_left_out() -> None:
@@ -223,7 +223,7 @@ def test_annotations_that_are_none_of_openais_are_left_out() -> None:
 )
 def test_an_error_in_the_body_of_a_200_is_what_its_code_says(body: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error) as whole_error:
-        completion_of("the server", json.dumps(body).encode())
+        read_completion("the server", json.dumps(body).encode())
     with pytest.raises(error) as stream_error:
         stream(body)
     if body.get("error") and isinstance(whole_error.value, BackendFailed) and isinstance(stream_error.value, BackendFailed):
@@ -238,7 +238,7 @@ def test_an_empty_error_beside_an_answer_is_none() -> None:
 @pytest.mark.parametrize("content", [b"<!doctype html><title>502</title>", b"", b"null", b"[]", b'{"choices": 7}', b"\xff\xfe"])
 def test_what_is_no_chat_completion_is_a_failure(content: bytes) -> None:
     with pytest.raises(BackendFailed, match="not a chat completion"):
-        completion_of("the server", content)
+        read_completion("the server", content)
 
 
 def test_fields_of_other_types_than_openais_do_not_cost_the_answer() -> None:
@@ -373,4 +373,4 @@ def test_a_whole_answer_to_a_request_for_a_stream_is_read_as_one_piece() -> None
 
 def test_nothing_is_passed_on_of_a_piece_that_says_nothing() -> None:
     with pytest.raises(BackendFailed):
-        next(deltas_of("the server", [json.dumps(piece({"role": "assistant", "content": ""})).encode()], choices=1))
+        next(read_deltas("the server", [json.dumps(piece({"role": "assistant", "content": ""})).encode()], choices=1))

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from rlaas.adapters.models.anthropic import messages_body
 from rlaas.adapters.models.bedrock import converse_request
-from rlaas.adapters.models.history_rules import rules_of
+from rlaas.adapters.models.history_rules import find_rules
 from rlaas.adapters.models.openai_chat import chat_body
 from rlaas.adapters.models.valid_history import ValidCall, make_valid
 from rlaas.chat import CalledFunction, ChatCall, Choice, Completion, Delta, Message, ToolCall, ToolCallDelta
@@ -89,7 +89,7 @@ def parameters_of_calls(draw: st.DrawFn) -> dict[str, JsonValue]:
 
 def valid(spec: BackendSpec, messages: Sequence[Message], parameters: dict[str, JsonValue] | None = None) -> ValidCall:
     return make_valid(
-        ChatCall(messages=tuple(messages), parameters={"max_tokens": 64, **(parameters or {})}, tenant_id="acme"), rules_of(spec)
+        ChatCall(messages=tuple(messages), parameters={"max_tokens": 64, **(parameters or {})}, tenant_id="acme"), find_rules(spec)
     )
 
 
@@ -147,7 +147,7 @@ def test_what_is_valid_already_stays_as_it_is(messages: tuple[Message, ...], par
             once = valid(spec, messages, parameters)
         except InvalidInput:
             continue
-        again = make_valid(once.call, rules_of(spec))
+        again = make_valid(once.call, find_rules(spec))
         assert (again.call, again.callers_names) == (once.call, {})
 
 

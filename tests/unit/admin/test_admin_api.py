@@ -12,7 +12,7 @@ import pytest
 from mangum import Mangum
 
 from rlaas.api.admin.app import ROUTERS, admin_app
-from rlaas.api.admin.operations import operations_of
+from rlaas.api.admin.operations import list_operations
 from rlaas.api.admin.services import Services
 from rlaas.api.http import caller
 from rlaas.chat import Usage
@@ -741,7 +741,7 @@ def test_every_mutation_is_described_with_its_body() -> None:
         for method, operation in operations.items()
         if method in ("post", "put")
     }
-    assert bodies == {operation.body.__name__ for operation in operations_of(ROUTERS) if operation.body}
+    assert bodies == {operation.body.__name__ for operation in list_operations(ROUTERS) if operation.body}
     assert len(bodies) == 14
 
 

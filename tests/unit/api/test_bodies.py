@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from rlaas.api.http import MAX_BATCH_BYTES, MAX_BODY_BYTES, load_json, parse, read_body, status_of
+from rlaas.api.http import MAX_BATCH_BYTES, MAX_BODY_BYTES, find_status, load_json, parse, read_body
 from rlaas.errors import InvalidInput, PayloadTooLarge, UnsupportedEncoding
 from rlaas.wire import Json, WireModel
 from tests.fakes.gateway import make_proxy_event
@@ -44,19 +44,19 @@ def test_a_small_body_that_unpacks_to_a_huge_one_is_too_large_and_never_held_who
     bomb = gzip.compress(b" " * 200_000_000)
     assert len(bomb) < MAX_BODY_BYTES
     error = refusal(bomb, content_encoding="gzip")
-    assert (status_of(error), type(error)) == (413, PayloadTooLarge)
+    assert (find_status(error), type(error)) == (413, PayloadTooLarge)
 
 
 @pytest.mark.parametrize("content", [b'{"text": "a"}', gzip.compress(b'{"text": "a"}')[:-3], gzip.compress(b"{}") + b"{}", b""])
 def test_what_is_called_gzip_and_is_not_is_named(content: bytes) -> None:
     error = refusal(content, content_encoding="gzip")
-    assert (status_of(error), error.param) == (400, "Content-Encoding")
+    assert (find_status(error), error.param) == (400, "Content-Encoding")
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, br", "x"])
 def test_another_packing_is_named_with_the_one_that_is_taken(encoding: str) -> None:
     error = refusal(b"...", content_encoding=encoding)
-    assert (status_of(error), error.param, type(error)) == (415, "Content-Encoding", UnsupportedEncoding)
+    assert (find_status(error), error.param, type(error)) == (415, "Content-Encoding", UnsupportedEncoding)
     assert "gzip" in error.detail
 
 
@@ -91,7 +91,7 @@ def test_an_empty_body_is_called_empty(content: bytes) -> None:
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_numbers_that_are_not_finite_are_refused(number: str) -> None:
-    assert status_of(refusal(f'{{"text": "a", "more": [{number}]}}'.encode())) == 400
+    assert find_status(refusal(f'{{"text": "a", "more": [{number}]}}'.encode())) == 400
     if number != "1e999":
         with pytest.raises(InvalidInput, match="not valid JSON"):
             load_json(number.encode())

@@ -19,7 +19,7 @@ from rlaas.inference.response_items import (
     item_type,
     message_id,
     output_items,
-    place_of,
+    parse_item_id,
     to_messages,
 )
 
@@ -122,12 +122,12 @@ def test_other_items_are_refused_by_their_type(item_type: object) -> None:
 @given(st.sampled_from(["i1", "int_01ARZ3NDEKTSV4RRFFQ69G5FAV"]), st.from_regex(r"\A[0-9a-f]{1,20}\Z"), st.integers(0, 999))
 def test_the_id_of_an_item_says_which_output_it_is_of(interaction: str, tail: str, index: int) -> None:
     output_id = make_bound_id("out", interaction, tail) or derive_id("out", interaction, tail)
-    assert place_of(message_id(output_id)) == place_of(message_id(output_id, index)) == (output_id, "msg")
-    assert place_of(message_id(output_id, index).replace("msg_", "rs_")) == (output_id, "rs")
-    assert place_of(call_id(output_id, index)) == (output_id, index)
+    assert parse_item_id(message_id(output_id)) == parse_item_id(message_id(output_id, index)) == (output_id, "msg")
+    assert parse_item_id(message_id(output_id, index).replace("msg_", "rs_")) == (output_id, "rs")
+    assert parse_item_id(call_id(output_id, index)) == (output_id, index)
 
 
 @given(st.text(max_size=60))
 def test_any_text_may_be_asked_for_as_an_item(text: str) -> None:
-    place = place_of(text)
+    place = parse_item_id(text)
     assert place is None or place[0].startswith("out_")

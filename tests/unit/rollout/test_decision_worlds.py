@@ -3,7 +3,7 @@ wrong ones."""
 
 from benchmarks.decision_worlds import Arm, World, detected, rolled_out, watched
 from benchmarks.decisions import Runner as Runs
-from benchmarks.decisions import bad_world, default_plan, old_advances, power_of
+from benchmarks.decisions import bad_world, default_plan, measure_power, old_advances
 
 
 def test_an_equal_candidate_whose_bad_outcomes_come_late_is_shipped_by_the_old_order_and_not_by_the_new() -> None:
@@ -25,6 +25,6 @@ def test_a_candidate_that_always_fails_is_seen_after_a_handful_of_its_units() ->
 
 
 def test_the_table_of_power_holds_the_plan_beside_the_simulation() -> None:
-    row = power_of(Runs(), 200, 0.2, 10)
+    row = measure_power(Runs(), 200, 0.2, 10)
     assert row["shipped"] >= 0.8
     assert row["planned_power"] > 0.9

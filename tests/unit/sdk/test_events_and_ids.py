@@ -100,8 +100,8 @@ def test_ids_are_ulids_and_bound_to_their_interaction() -> None:
     assert re.fullmatch(rf"out_{ulid}_[0-9A-HJKMNP-TV-Z]{{10}}", ids.output_id(interaction))
     assert ids.feedback_id(None, ids.output_id(interaction)).startswith(f"fbk_{ulid}_")
     assert ids.task_result_id(interaction).startswith(f"tsk_{ulid}_")
-    assert ids.interaction_of(ids.output_id(interaction)) == interaction
-    assert ids.interaction_of("out_mine") is None
+    assert ids.find_interaction_id(ids.output_id(interaction)) == interaction
+    assert ids.find_interaction_id("out_mine") is None
     assert re.fullmatch(r"fbk_[0-9A-Z]{26}", ids.feedback_id("mine", None))
 
 

@@ -163,7 +163,7 @@ def build_feedback(
         raise InvalidEvent(f"rating must be in [0, 1], got {rating!r}")
     if (kind == "metric") != (value is not None):
         raise InvalidEvent("metric and value go together")
-    unbound = interaction_id is None and (output_id is None or ids.interaction_of(output_id) is None)
+    unbound = interaction_id is None and (output_id is None or ids.find_interaction_id(output_id) is None)
     if unbound and (kind != "metric" or common.get("thread_id") is None):
         raise InvalidEvent("feedback needs interaction_id, or an output_id that contains it, or a metric of a thread with thread_id")
     fields: dict[str, object] = {

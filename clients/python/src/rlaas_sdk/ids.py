@@ -51,7 +51,7 @@ def task_result_id(interaction: str) -> str:
     return _append_tail("tsk", _find_ulid(interaction))
 
 
-def interaction_of(output: str) -> str | None:
+def find_interaction_id(output: str) -> str | None:
     """The interaction's id that a bound output id contains; None where the id is not bound."""
     match = _OUTPUT.fullmatch(output)
     return f"int_{match[1]}" if match else None

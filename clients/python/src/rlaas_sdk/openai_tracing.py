@@ -60,7 +60,7 @@ def trace_of(answer: object) -> Trace | None:
         return trace_of(raw_stream)
     if not isinstance(identifier := getattr(answer, "id", None), str):
         return None
-    interaction = ids.interaction_of(identifier)
+    interaction = ids.find_interaction_id(identifier)
     return _traces_by_answer_id.get(identifier) if interaction is None else Trace(interaction, identifier)
 
 

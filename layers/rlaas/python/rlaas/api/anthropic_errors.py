@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from rlaas.api.http import Body, internal_error_body, status_of
+from rlaas.api.http import Body, find_status, internal_error_body
 from rlaas.errors import ContextLengthExceeded, RlaasError, ThreadUnsupported
 from rlaas.inference.anthropic_words import PARAMETERS
 
@@ -40,7 +40,7 @@ def anthropic_failure(error: Exception, request_id: str) -> Body:
         message = f"{field}: {message}"
     # By this code Anthropic's tool runners know to go on without a thread.
     details: Body | None = {"error_code": error.code} if isinstance(error, ThreadUnsupported) else None
-    return _build_body(_TYPES.get(status_of(error), "api_error"), message, request_id, details)
+    return _build_body(_TYPES.get(find_status(error), "api_error"), message, request_id, details)
 
 
 def _say_too_long(error: ContextLengthExceeded) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import JsonValue
 
-from rlaas.api.http import GatewayEvent, common_headers, error_body, failure_headers, internal_error_body, request_id, status_of
+from rlaas.api.http import GatewayEvent, common_headers, error_body, failure_headers, find_status, internal_error_body, request_id
 from rlaas.errors import MethodNotAllowed, NotFound, RlaasError
 from rlaas.runtime.log import list_frames, log_refusal, logger
 from rlaas.runtime.paths import METHODS, find_methods
@@ -41,7 +41,7 @@ def make_handler(routes: Mapping[str, Handle]) -> Callable[[GatewayEvent, Lambda
             answer = _answer(handle(event), identifier)
             return {**answer, "body": ""} if method == "HEAD" else answer
         except RlaasError as error:
-            status = status_of(error)
+            status = find_status(error)
             log_refusal(error, identifier, status=status)
             return _answer(Reply(status, error_body(error, identifier)), identifier, failure_headers(error))
         except Exception as error:

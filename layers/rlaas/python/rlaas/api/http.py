@@ -78,7 +78,7 @@ class Caller:
         return bool(self.origins)
 
 
-def status_of(error: RlaasError) -> int:
+def find_status(error: RlaasError) -> int:
     """The HTTP status of an error; 500 for one without a mapping."""
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from rlaas.api.http import Body, error_body, internal_error_body, status_of
+from rlaas.api.http import Body, error_body, find_status, internal_error_body
 from rlaas.errors import RlaasError
 
 _TYPES: Mapping[int, str] = {
@@ -18,7 +18,7 @@ def openai_failure(error: Exception, request_id: str) -> Body:
     """OpenAI's error body: RLaaS's own, but for the type, which OpenAI's clients know by its names."""
     if not isinstance(error, RlaasError):
         return _name_type(internal_error_body(request_id), "server_error")
-    status = status_of(error)
+    status = find_status(error)
     return _name_type(error_body(error, request_id), _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error"))
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from itertools import chain
 
-from rlaas.api.http import Body, GatewayEvent, common_headers, failure_headers, request_id, status_of
+from rlaas.api.http import Body, GatewayEvent, common_headers, failure_headers, find_status, request_id
 from rlaas.api.openai_errors import openai_failure
 from rlaas.errors import InvalidInput, NotFound, PayloadTooLarge, RlaasError, Unauthorized
 from rlaas.runtime.log import list_frames, log_refusal, logger
@@ -163,7 +163,7 @@ class _Exchange(BaseHTTPRequestHandler):
     def _refuse(self, error: Exception, identifier: str) -> None:
         body = self._log_failure(error, identifier)
         try:
-            self._send_whole(status_of(error) if isinstance(error, RlaasError) else 500, body, identifier, failure_headers(error))
+            self._send_whole(find_status(error) if isinstance(error, RlaasError) else 500, body, identifier, failure_headers(error))
         except ClientLeft:
             self.close_connection = True
             logger.info("client left", request_id=identifier)
@@ -180,7 +180,7 @@ class _Exchange(BaseHTTPRequestHandler):
     def _log_failure(self, error: Exception, identifier: str) -> Body:
         """Write the error to the log; its body, as the API writes it."""
         if isinstance(error, RlaasError):
-            log_refusal(error, identifier, status=status_of(error))
+            log_refusal(error, identifier, status=find_status(error))
         else:
             logger.error("failed", request_id=identifier, error=type(error).__name__, where=list_frames(error))
         return self.door.failure(error, identifier)

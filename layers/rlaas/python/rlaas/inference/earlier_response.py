@@ -11,7 +11,7 @@ from typing import Literal
 from rlaas.chat import Message
 from rlaas.errors import InvalidInput, NotFound, PreviousResponseNotFound
 from rlaas.ids import find_interaction_id, is_external_id
-from rlaas.inference.response_items import FunctionCall, InputItem, InputMessage, ItemReference, ReasoningItem, ReasoningText, place_of
+from rlaas.inference.response_items import FunctionCall, InputItem, InputMessage, ItemReference, ReasoningItem, ReasoningText, parse_item_id
 from rlaas.inference.sent_parts import add_thoughts
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
 from rlaas.telemetry.store import EventStore, StoredEvent
@@ -86,7 +86,7 @@ def find_items(items: Sequence[InputItem], tenant_id: str, store: EventStore) ->
 
     Raises: NotFound.
     """
-    places = {index: place_of(item.id) for index, item in enumerate(items) if isinstance(item, ItemReference)}
+    places = {index: parse_item_id(item.id) for index, item in enumerate(items) if isinstance(item, ItemReference)}
     if not places:
         return tuple(items)
     turns = _read_turns({place[0] for place in places.values() if place is not None}, tenant_id, store)
@@ -95,7 +95,7 @@ def find_items(items: Sequence[InputItem], tenant_id: str, store: EventStore) ->
         if isinstance(item, ItemReference):
             place = places[index]
             turn = turns.get(place[0]) if place is not None else None
-            referred = _item_of(turn.output, place[1]) if turn is not None and place is not None and not turn.is_cut() else None
+            referred = _build_item(turn.output, place[1]) if turn is not None and place is not None and not turn.is_cut() else None
             if referred is None:
                 raise NotFound("there is no such item: send it whole", param=f"input.{index}.id")
             whole.setdefault(place, referred)
@@ -104,7 +104,7 @@ def find_items(items: Sequence[InputItem], tenant_id: str, store: EventStore) ->
     return tuple(whole.values())
 
 
-def _item_of(output: OutputProduced, item: int | Literal["msg", "rs"]) -> InputMessage | FunctionCall | ReasoningItem | None:
+def _build_item(output: OutputProduced, item: int | Literal["msg", "rs"]) -> InputMessage | FunctionCall | ReasoningItem | None:
     if item == "msg":
         return InputMessage(role="assistant", content=output.text)
     if item == "rs":

@@ -18,7 +18,7 @@ from rlaas.inference.decide import InferRequest
 from rlaas.inference.message_blocks import PARAGRAPH, Texts, Turn
 from rlaas.inference.record import Answer
 from rlaas.inference.sent_parts import join_content
-from rlaas.inference.skill_request import Extras, extras, skill_of
+from rlaas.inference.skill_request import Extras, extras, parse_model
 from rlaas.inference.spending import count_prompt_tokens
 from rlaas.wire import Json, WireModel
 
@@ -165,7 +165,7 @@ def build_infer_request(request: MessagesRequest) -> InferRequest:
     left of the messages, ThreadUnsupported where they are to go on from ones that were sent before."""
     if request.thread is not None:
         raise ThreadUnsupported("conversations are not kept here: send all messages, without a thread", param="thread")
-    skill, policy_id = skill_of(request.model)
+    skill, policy_id = parse_model(request.model)
     messages = request.chat()
     if not messages:
         raise InvalidInput("the messages say nothing", param="messages")
@@ -186,7 +186,7 @@ def build_infer_request(request: MessagesRequest) -> InferRequest:
 def count_tokens(request: CountRequest, *, tenant_id: str) -> int:
     """About how many tokens the request's prompt has at most, as budgets set them aside; what the skill's policy puts
     before it is not counted. Raises: NotFound for a model that is no skill's name."""
-    skill_of(request.model)
+    parse_model(request.model)
     return count_prompt_tokens(ChatCall(messages=request.chat(), parameters=request.parameters(), tenant_id=tenant_id))
 
 

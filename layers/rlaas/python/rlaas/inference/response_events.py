@@ -17,10 +17,10 @@ from rlaas.inference.growing_json import GrowingObject
 from rlaas.inference.response_items import (
     Item,
     ItemStatus,
-    annotations_of,
     call_id,
     call_item,
-    logprobs_of,
+    list_annotations,
+    list_logprobs,
     message_id,
     message_item,
     reasoning_id,
@@ -222,7 +222,7 @@ class _Writer:
         if delta.index:
             return
         self.reason = delta.finish_reason or self.reason
-        logprobs, annotations = logprobs_of(delta.logprobs), annotations_of(delta.annotations)
+        logprobs, annotations = list_logprobs(delta.logprobs), list_annotations(delta.annotations)
         if delta.reasoning_content:
             yield from self._add("reasoning", _Words("reasoning_text", delta.reasoning_content))
         if delta.text or logprobs or annotations:

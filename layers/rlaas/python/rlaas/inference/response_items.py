@@ -163,7 +163,7 @@ def output_items(choice: Choice, output_id: str, *, incomplete: bool) -> list[It
     `incomplete` is so, too."""
     parts: list[Item] = []
     if choice.text or not (choice.refusal or choice.tool_calls):
-        parts.append(text_part(choice.text, logprobs_of(choice.logprobs), annotations_of(choice.annotations)))
+        parts.append(text_part(choice.text, list_logprobs(choice.logprobs), list_annotations(choice.annotations)))
     if choice.refusal:
         parts.append({"type": "refusal", "refusal": choice.refusal})
     items: list[Item] = []
@@ -194,7 +194,7 @@ def call_id(output_id: str, index: int) -> str:
     return f"fc_{output_id.removeprefix('out_')}_{index}"
 
 
-def place_of(item_id: str) -> tuple[str, int | Literal["msg", "rs"]] | None:
+def parse_item_id(item_id: str) -> tuple[str, int | Literal["msg", "rs"]] | None:
     """The output that an item's id names, and which of its calls it is, or else what it says (`msg`) or thought (`rs`);
     None for another id."""
     if match := re.fullmatch(r"fc_(.+)_([0-9]{1,4})", item_id):
@@ -224,14 +224,14 @@ def text_part(text: str, logprobs: list[JsonValue], annotations: list[JsonValue]
     return {"type": "output_text", "annotations": annotations, "logprobs": logprobs, "text": text}
 
 
-def annotations_of(annotations: Iterable[Item]) -> list[JsonValue]:
+def list_annotations(annotations: Iterable[Item]) -> list[JsonValue]:
     """The pages that a text cites, from a chat's annotations."""
     citations = (annotation.get("url_citation") for annotation in annotations)
     names = ("start_index", "end_index", "title", "url")
     return [{"type": "url_citation", **{name: one[name] for name in names}} for one in citations if isinstance(one, dict)]
 
 
-def logprobs_of(logprobs: JsonValue) -> list[JsonValue]:
+def list_logprobs(logprobs: JsonValue) -> list[JsonValue]:
     """The log probabilities of a text's tokens, from OpenAI's of a chat."""
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     return content if isinstance(content, list) else []

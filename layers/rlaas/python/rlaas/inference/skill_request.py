@@ -46,12 +46,12 @@ class SkillRequest(Extras):
     @property
     def skill(self) -> SkillName:
         """The skill that answers. Raises: NotFound where the model's name is none of a skill."""
-        return skill_of(self.model)[0]
+        return parse_model(self.model)[0]
 
     @property
     def policy_id(self) -> PolicyId | None:
         """The policy that is to answer whatever the route says. Raises: as `skill`."""
-        return skill_of(self.model)[1]
+        return parse_model(self.model)[1]
 
     @property
     def whose(self) -> str | None:
@@ -59,7 +59,7 @@ class SkillRequest(Extras):
         return self.user_id or self.user or self.safety_identifier
 
 
-def skill_of(model: str) -> tuple[SkillName, PolicyId | None]:
+def parse_model(model: str) -> tuple[SkillName, PolicyId | None]:
     """The skill that a request names in the place of a model, and the one policy of it that is to answer, if any.
 
     Raises: NotFound for anything but `rlaas::<skill>` and `rlaas::<skill>@v<N>`.

@@ -216,9 +216,9 @@ class _Waiting:
             self._skills = [skill.skill for skill in list_all(self._records, Skill, self._tenant_id, SKILL_PREFIX)]
         version = int(name.removesuffix("--sft").rpartition("--v")[2])
         owners = [skill for skill in self._skills if make_adapter_name(self._endpoint, self._tenant_id, skill, version) == name]
-        return any(name in self._newest_of(skill) for skill in owners)
+        return any(name in self._find_newest(skill) for skill in owners)
 
-    def _newest_of(self, skill: str) -> frozenset[str]:
+    def _find_newest(self, skill: str) -> frozenset[str]:
         if skill not in self._newest:
             page = self._records.list(Policy, self._tenant_id, policy_prefix(skill), limit=_NEWEST, newest_first=True)
             components_by_policy = (

@@ -130,7 +130,7 @@ class DynamoEventStore:
         """The events of an interaction in the order received: up to 4 MB of its own partition, by consistent queries,
         and up to 4 million characters of linked events. Both are read from the last id down, so that feedback
         (`fbk_...`) is left out before rewards and outputs. Raises: DependencyUnavailable."""
-        query: QueryInputTypeDef = {**self._partition_of(tenant_id, interaction_id), "ScanIndexForward": False}
+        query: QueryInputTypeDef = {**self._build_query(tenant_id, interaction_id), "ScanIndexForward": False}
         items = list(read_items(self._dynamodb, "query", query, most_pages=_PAGES))
         linked_ids = [item["sk"]["S"] for item in items if item["event_type"] == {"S": _LINK}]
         events = {event.event_id: event for event in (read_stored_event(item) for item in items if is_event(item) and self._is_live(item))}
@@ -147,7 +147,7 @@ class DynamoEventStore:
         """As `read_interaction`, without payloads: one consistent query of up to 1 MB, and up to a hundred linked
         events. Raises: DependencyUnavailable."""
         query: QueryInputTypeDef = {
-            **self._partition_of(tenant_id, interaction_id),
+            **self._build_query(tenant_id, interaction_id),
             "ScanIndexForward": False,
             "ProjectionExpression": _PROJECTION,
             "ExpressionAttributeNames": _NAMES,
@@ -159,7 +159,7 @@ class DynamoEventStore:
         own_events = (event for event in events if event.interaction_id == interaction_id)
         return sorted(own_events, key=lambda event: (event.received_at, event.event_id))
 
-    def _partition_of(self, tenant_id: str, interaction_id: str) -> "QueryInputTypeDef":
+    def _build_query(self, tenant_id: str, interaction_id: str) -> "QueryInputTypeDef":
         return {
             "TableName": self._table,
             "ConsistentRead": True,

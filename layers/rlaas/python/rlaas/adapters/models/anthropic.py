@@ -8,7 +8,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.models.answer_repair import NO_ARGUMENTS, repair_completion, repair_deltas
-from rlaas.adapters.models.openai_parameters import NamedTool, Parameters, parameters_of, system_of, turns_of
+from rlaas.adapters.models.openai_parameters import NamedTool, Parameters, group_turns, join_system_texts, read_parameters
 from rlaas.adapters.models.trace_context import context_headers
 from rlaas.adapters.models.vendor_failures import blame_translation, failure, make_usage
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
@@ -153,7 +153,7 @@ class AnthropicMessages:
             content = self._http.whole(VENDOR, _url(backend), body, headers, timeout_s=timeout_s)
         except VendorRefused as refusal:
             raise _read_refusal(refusal, backend, headers) from None
-        return completion_of(content)
+        return read_completion(content)
 
     def stream(self, backend: AnthropicBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
         """The answer piece by piece, `timeout_s` seconds between pieces. Raises: as `complete`."""
@@ -161,7 +161,7 @@ class AnthropicMessages:
         headers = self._headers(backend, call)
         events = self._http.events(VENDOR, _url(backend), body, headers, is_last=_is_last, timeout_s=timeout_s, ends_at=call.ends_at)
         try:
-            for delta in deltas_of(events):
+            for delta in read_deltas(events):
                 yield delta
                 events.restart_timeout()
         except VendorRefused as refusal:
@@ -177,17 +177,17 @@ class AnthropicMessages:
 def messages_body(model: str, call: ChatCall) -> JsonObject:
     """The Messages API's request. Raises: InvalidInput naming the parameter that it does not take, or `max_tokens`,
     which it requires."""
-    parameters = parameters_of(VENDOR, call.parameters, SUPPORTED, defaults=DEFAULTS)
+    parameters = read_parameters(VENDOR, call.parameters, SUPPORTED, defaults=DEFAULTS)
     if parameters.longest is None:
         raise InvalidInput(f"{VENDOR} needs max_tokens", param="max_tokens")
-    body: JsonObject = {"model": model, "max_tokens": parameters.longest, "messages": [_turn(*turn) for turn in turns_of(call.messages)]}
+    body: JsonObject = {"model": model, "max_tokens": parameters.longest, "messages": [_turn(*turn) for turn in group_turns(call.messages)]}
     output: JsonObject = {}
     if parameters.response_format is not None:
         output["format"] = {"type": "json_schema", "schema": parameters.response_format.json_schema.json_schema}
     if parameters.reasoning_effort is not None:
         output["effort"] = parameters.reasoning_effort
     optional: JsonObject = {
-        "system": system_of(call.messages),
+        "system": join_system_texts(call.messages),
         "temperature": parameters.temperature,
         "top_p": parameters.top_p,
         "top_k": parameters.top_k,
@@ -245,7 +245,7 @@ def _tool_choice(parameters: Parameters) -> JsonObject | None:
     return choice
 
 
-def completion_of(content: bytes) -> Completion:
+def read_completion(content: bytes) -> Completion:
     """The answer in the response's body. Raises: BackendFailed when it is not a message."""
     try:
         answer = read_json(_Answer, content)
@@ -270,16 +270,16 @@ def completion_of(content: bytes) -> Completion:
     return repair_completion(Completion(choices=(choice,), usage=usage.plain(), model=answer.model, processing=usage.processing))
 
 
-def deltas_of(events: Iterable[bytes]) -> Iterator[Delta]:
+def read_deltas(events: Iterable[bytes]) -> Iterator[Delta]:
     """The answer piece by piece; first what was read, and the usage last of all.
 
     Raises: BackendFailed on an error in the stream, on an event that cannot be read, and when the stream ends before
     its `message_stop`.
     """
-    return repair_deltas(_read_deltas(events))
+    return repair_deltas(_translate_events(events))
 
 
-def _read_deltas(events: Iterable[bytes]) -> Iterator[Delta]:
+def _translate_events(events: Iterable[bytes]) -> Iterator[Delta]:
     tools: dict[int, _StreamedTool] = {}
     usage, model, finished = _Usage(), None, False
     for event in _read_events(events):
@@ -319,7 +319,7 @@ def _read_deltas(events: Iterable[bytes]) -> Iterator[Delta]:
 
 
 def _read_events(contents: Iterable[bytes]) -> Iterator[_Event]:
-    """The events of a whole stream. Raises: BackendFailed, as `deltas_of` does."""
+    """The events of a whole stream. Raises: BackendFailed, as `read_deltas` does."""
     has_stopped = False
     for content in contents:
         if not content.strip():

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rlaas.adapters.aws.secrets import VendorKeys
-from rlaas.adapters.models.history_rules import rules_of
+from rlaas.adapters.models.history_rules import find_rules
 from rlaas.adapters.models.valid_history import ValidCall, make_valid
 from rlaas.chat import ChatCall, Completion, Delta, Misconfigured
 from rlaas.policies.allowed_models import EVERY_MODEL, AllowedModels
@@ -72,7 +72,7 @@ class Backends:
         InvalidInput."""
         if (refusal := self._allowed.find_refusal(backend)) is not None:
             raise Misconfigured(refusal)
-        return make_valid(call, rules_of(backend))
+        return make_valid(call, find_rules(backend))
 
     @cached_property
     def _http(self) -> "VendorHttp":

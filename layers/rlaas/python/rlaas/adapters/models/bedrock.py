@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError, EventStreamError, ParamValidationEr
 from pydantic import JsonValue
 
 from rlaas.adapters.models.answer_repair import NO_ARGUMENTS, repair_completion, repair_deltas
-from rlaas.adapters.models.openai_parameters import NamedTool, Parameters, parameters_of, system_of, turns_of
+from rlaas.adapters.models.openai_parameters import NamedTool, Parameters, group_turns, join_system_texts, read_parameters
 from rlaas.adapters.models.sagemaker import aws_failures, whole_seconds
 from rlaas.adapters.models.trace_context import trace_header
 from rlaas.adapters.models.vendor_failures import blame_translation, failure, make_usage, retry_after_s
@@ -120,13 +120,13 @@ class BedrockModels:
         with _failures():
             answer = runtime(backend.region, whole_seconds(timeout_s)).converse_stream(**request)
             with closing(answer["stream"]) as events:
-                yield from deltas_of(events, backend.model)
+                yield from read_deltas(events, backend.model)
 
 
 def converse_request(model: str, call: ChatCall) -> dict[str, Any]:
     """Converse's arguments. Raises: InvalidInput naming the parameter that it does not take."""
-    parameters = parameters_of(VENDOR, call.parameters, SUPPORTED, defaults=_ANTHROPIC_DEFAULTS if "anthropic." in model else None)
-    system = system_of(call.messages)
+    parameters = read_parameters(VENDOR, call.parameters, SUPPORTED, defaults=_ANTHROPIC_DEFAULTS if "anthropic." in model else None)
+    system = join_system_texts(call.messages)
     inference: JsonObject = {
         "maxTokens": parameters.longest,
         "temperature": parameters.temperature,
@@ -135,7 +135,7 @@ def converse_request(model: str, call: ChatCall) -> dict[str, Any]:
     }
     request: dict[str, object] = {
         "modelId": model,
-        "messages": [_turn(*turn) for turn in turns_of(call.messages)],
+        "messages": [_turn(*turn) for turn in group_turns(call.messages)],
         "system": [{"text": system}] if system else None,
         "inferenceConfig": {name: value for name, value in inference.items() if value is not None},
         "toolConfig": _tool_config(parameters),
@@ -198,15 +198,15 @@ def _output_config(parameters: Parameters) -> JsonObject:
     return config
 
 
-def deltas_of(events: "Iterable[ConverseStreamOutputTypeDef]", model: str) -> Iterator[Delta]:
+def read_deltas(events: "Iterable[ConverseStreamOutputTypeDef]", model: str) -> Iterator[Delta]:
     """The answer piece by piece; the usage last of all.
 
     Raises: BackendFailed when the stream ends before its `messageStop`, and what reading `events` raises.
     """
-    return repair_deltas(_read_deltas(events, model))
+    return repair_deltas(_translate_events(events, model))
 
 
-def _read_deltas(events: "Iterable[ConverseStreamOutputTypeDef]", model: str) -> Iterator[Delta]:
+def _translate_events(events: "Iterable[ConverseStreamOutputTypeDef]", model: str) -> Iterator[Delta]:
     tools: dict[int, int] = {}
     without_arguments: set[int] = set()
     usage: Usage | None = None

@@ -65,7 +65,7 @@ _CLAUDE_ID_ON_BEDROCK = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,64}"), 64)
 _HIDES_THE_MODEL = re.compile(r"anthropic\.|application-inference-profile/|prompt-router/|provisioned-model/")
 
 
-def rules_of(backend: BackendSpec) -> HistoryRules:
+def find_rules(backend: BackendSpec) -> HistoryRules:
     """What the backend's vendor demands."""
     match backend:
         case AnthropicBackend():

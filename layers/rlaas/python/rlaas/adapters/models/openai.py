@@ -5,7 +5,7 @@ from collections.abc import Generator, Mapping
 from pydantic import JsonValue
 
 from rlaas.adapters.aws.secrets import VendorKeys
-from rlaas.adapters.models.openai_answers import completion_of, deltas_of, is_done
+from rlaas.adapters.models.openai_answers import is_done, read_completion, read_deltas
 from rlaas.adapters.models.openai_chat import chat_body, count_choices, read_refusal
 from rlaas.adapters.models.trace_context import context_headers
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
@@ -31,7 +31,7 @@ class OpenAIServers:
             content = self._http.whole(vendor, url, _body(vendor, backend, call, stream=False), headers, timeout_s=timeout_s)
         except VendorRefused as refusal:
             raise _read_refusal(vendor, refusal, url, headers) from None
-        return completion_of(vendor, content)
+        return read_completion(vendor, content)
 
     def stream(self, backend: OpenAIBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
         """The answer piece by piece, `timeout_s` seconds between pieces. Raises: as `complete`."""
@@ -39,7 +39,7 @@ class OpenAIServers:
         body = _body(vendor, backend, call, stream=True)
         events = self._http.events(vendor, url, body, headers, is_last=is_done, timeout_s=timeout_s, ends_at=call.ends_at)
         try:
-            for delta in deltas_of(vendor, events, choices=count_choices(call.parameters)):
+            for delta in read_deltas(vendor, events, choices=count_choices(call.parameters)):
                 yield delta
                 events.restart_timeout()
         except VendorRefused as refusal:

@@ -158,7 +158,7 @@ def _text(value: object) -> str | None:
 _NOTHING = _Message()
 
 
-def completion_of(vendor: str, content: bytes) -> Completion:
+def read_completion(vendor: str, content: bytes) -> Completion:
     """The answer in the response's body. Raises: BackendFailed when it is not a chat completion or the model did not
     finish; and for an error in its place, whatever its status, as `read_refusal`."""
     answer = _read(vendor, content)
@@ -174,7 +174,7 @@ def completion_of(vendor: str, content: bytes) -> Completion:
     return repair_completion(completion)
 
 
-def deltas_of(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator[Delta]:
+def read_deltas(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator[Delta]:
     """The answer piece by piece from each event's data; last of all the usage, where the server sends it. Some
     servers send it with every piece, so far.
 
@@ -182,7 +182,7 @@ def deltas_of(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator
     and when the stream ends before all of the number `choices` have finished; for an error in place of the first piece,
     as `read_refusal`.
     """
-    return repair_deltas(_read_deltas(vendor, events, choices=choices))
+    return repair_deltas(_read_chunks(vendor, events, choices=choices))
 
 
 def is_done(data: bytes) -> bool:
@@ -190,7 +190,7 @@ def is_done(data: bytes) -> bool:
     return data.strip() == b"[DONE]"
 
 
-def _read_deltas(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator[Delta]:
+def _read_chunks(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator[Delta]:
     finished: set[int] = set()
     calls: dict[int, _CallPlaces] = {}
     usage: Usage | None = None

@@ -94,7 +94,7 @@ class Parameters(_Strict):
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
 
-def parameters_of(
+def read_parameters(
     vendor: str, parameters: Mapping[str, JsonValue], supported: frozenset[str], *, defaults: Mapping[str, JsonValue] | None = None
 ) -> Parameters:
     """The `parameters` to send to `vendor`, with their types. Raises: InvalidInput naming the parameter that it does
@@ -106,12 +106,12 @@ def parameters_of(
         raise InvalidInput(f"{vendor} does not take {name!r} as it is", param=name) from None
 
 
-def system_of(messages: Iterable[Message]) -> str:
+def join_system_texts(messages: Iterable[Message]) -> str:
     """The texts of all system messages, separated by blank lines."""
     return "\n\n".join(message.content for message in messages if message.role == "system")
 
 
-def turns_of(messages: Iterable[Message]) -> list[tuple[Literal["user", "assistant"], list[Message]]]:
+def group_turns(messages: Iterable[Message]) -> list[tuple[Literal["user", "assistant"], list[Message]]]:
     """The other messages as turns that alternate; the results of tools belong to the user's turn."""
     turns: list[tuple[Literal["user", "assistant"], list[Message]]] = []
     for message in messages:

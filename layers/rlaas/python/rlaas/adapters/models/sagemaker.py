@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError,
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from rlaas.adapters.models.openai_answers import completion_of, deltas_of
+from rlaas.adapters.models.openai_answers import read_completion, read_deltas
 from rlaas.adapters.models.openai_chat import chat_body, count_choices, read_refusal
 from rlaas.adapters.models.server_sent_events import event_data
 from rlaas.adapters.models.trace_context import traceparent
@@ -65,7 +65,7 @@ class SageMakerEndpoints:
                 content = body.read(MAX_ANSWER_BYTES + 1)
         if len(content) > MAX_ANSWER_BYTES:
             raise BackendFailed(f"{VENDOR}'s answer is larger than {MAX_ANSWER_BYTES} bytes")
-        return completion_of(VENDOR, content)
+        return read_completion(VENDOR, content)
 
     def stream(self, backend: SageMakerBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
         """The answer piece by piece, `timeout_s` seconds between pieces. Raises: as `complete`."""
@@ -79,7 +79,7 @@ class SageMakerEndpoints:
                 **_trace(call),
             )
             with closing(answer["Body"]) as parts:
-                yield from deltas_of(VENDOR, event_data(_payloads(parts, call.ends_at)), choices=count_choices(call.parameters))
+                yield from read_deltas(VENDOR, event_data(_payloads(parts, call.ends_at)), choices=count_choices(call.parameters))
 
     def _runtime(self, timeout_s: float) -> "SageMakerRuntimeClient":
         return self._client or _runtime(whole_seconds(timeout_s))

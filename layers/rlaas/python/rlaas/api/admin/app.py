@@ -34,9 +34,9 @@ from rlaas.api.admin import (
     tenants,
     usage,
 )
-from rlaas.api.admin.call import Access, event_of
+from rlaas.api.admin.call import Access, read_gateway_event
 from rlaas.api.admin.services import Services
-from rlaas.api.http import Caller, GatewayEvent, error_body, failure_headers, internal_error_body, request_id, status_of
+from rlaas.api.http import Caller, GatewayEvent, error_body, failure_headers, find_status, internal_error_body, request_id
 from rlaas.errors import InvalidInput, MethodNotAllowed, NotFound, RlaasError
 from rlaas.runtime.log import log_refusal
 
@@ -83,9 +83,9 @@ def _map_errors(app: FastAPI) -> None:
 
 
 def _build_refusal(request: Request, error: RlaasError) -> JSONResponse:
-    identifier = request_id(event_of(request))
-    log_refusal(error, identifier, status=status_of(error))
-    return JSONResponse(error_body(error, identifier), status_code=status_of(error), headers=failure_headers(error))
+    identifier = request_id(read_gateway_event(request))
+    log_refusal(error, identifier, status=find_status(error))
+    return JSONResponse(error_body(error, identifier), status_code=find_status(error), headers=failure_headers(error))
 
 
 async def _answer_refusal(request: Request, error: Exception) -> JSONResponse:
@@ -108,7 +108,7 @@ async def _answer_unknown_path(request: Request, error: Exception) -> JSONRespon
 
 
 async def _answer_failure(request: Request, call_next: Callable[[Request], Awaitable[JSONResponse]]) -> JSONResponse:
-    identifier = request_id(event_of(request))
+    identifier = request_id(read_gateway_event(request))
     try:
         response = await call_next(request)
     except Exception as error:

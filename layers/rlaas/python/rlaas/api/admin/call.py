@@ -100,13 +100,13 @@ class Access:
 
     def call(self, request: Request, *scopes: Scope) -> Call:
         """The call of a caller that holds one of `scopes`. Raises: Unauthorized; Forbidden, naming the last of them."""
-        event = event_of(request)
+        event = read_gateway_event(request)
         who = self.caller(event)
         require_scope(who.scopes, next((scope for scope in scopes if scope in who.scopes), scopes[-1]))
         return Call(self.services(), who, event)
 
 
-def event_of(request: Request) -> GatewayEvent:
+def read_gateway_event(request: Request) -> GatewayEvent:
     """API Gateway's event, as Mangum hands it on."""
     event = request.scope.get("aws.event")
     return event if isinstance(event, dict) else {}

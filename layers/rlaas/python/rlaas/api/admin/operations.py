@@ -34,20 +34,20 @@ def operation(body: type[BaseModel] | None = None, *, ok: Types = (), created: T
     return {"status_code": int(min(answers)), "openapi_extra": Operation(body, answers)}
 
 
-def operations_of(routers: Iterable[APIRouter]) -> list[Operation]:
+def list_operations(routers: Iterable[APIRouter]) -> list[Operation]:
     """The operations of `routers`, in their order."""
     routes = (route for router in routers for route in router.routes)
     return [route.openapi_extra for route in routes if isinstance(route, APIRoute) and isinstance(route.openapi_extra, Operation)]
 
 
-def schema_of(models: Sequence[type[BaseModel]]) -> dict[str, Any]:
+def build_schema(models: Sequence[type[BaseModel]]) -> dict[str, Any]:
     """The schema of an answer that is one of `models`, by their names."""
     references = [_refer_to(model) for model in models]
     return references[0] if len(references) == 1 else {"anyOf": references}
 
 
 def _describe_response(status: str, models: Sequence[type[BaseModel]]) -> dict[str, Any]:
-    return {"description": _MEANINGS[status], "content": {"application/json": {"schema": schema_of(models)}}}
+    return {"description": _MEANINGS[status], "content": {"application/json": {"schema": build_schema(models)}}}
 
 
 def _refer_to(model: type[BaseModel]) -> dict[str, str]:
