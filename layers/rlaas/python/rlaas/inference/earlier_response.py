@@ -1,7 +1,7 @@
 """What a request of the Responses API refers to: an earlier response, or items of earlier ones, from the event store.
 
-Messages are as they were stored: personal data is masked as the tenant's settings say. Nothing else is stored for it;
-what the events do not hold of a request stands in its metadata under `MARK`.
+Messages come back as they were stored, with personal data masked as the tenant's settings say. Two facts that events
+have no field for are in the interaction's metadata under `MARK`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -43,9 +43,12 @@ class _Turn:
         return not isinstance(mark, dict) or mark.get("store") is not False
 
     def messages(self) -> tuple[Message, ...]:
-        """What was said, without the instructions. Raises: InvalidInput for inputs of `/v1/infer` without messages."""
+        """The conversation without the instructions. Raises: InvalidInput for a request of `/v1/infer` with inputs and
+        no messages."""
         if self.interaction.messages is None:
-            raise InvalidInput("answered inputs and no messages: send its prompt and its answer as input", param="previous_response_id")
+            raise InvalidInput(
+                "this response answered inputs, not messages: send its prompt and its answer as input", param="previous_response_id"
+            )
         mark = self.interaction.metadata.get(MARK)
         begins_after = 1 if isinstance(mark, dict) and mark.get("instructions") is True else 0
         output = self.output
@@ -53,27 +56,28 @@ class _Turn:
         return (*self.interaction.messages[begins_after:], *((answer,) if output.text or output.tool_calls else ()))
 
     def is_cut(self) -> bool:
-        """Whether more was said, or answered, than an event holds."""
+        """Whether the request or the answer was longer than an event holds."""
         return "messages" in self.interaction.cut_fields or not {"text", "tool_calls"}.isdisjoint(self.output.cut_fields)
 
 
 def find_earlier(response_id: str, tenant_id: str, store: EventStore) -> EarlierResponse:
     """The conversation that ends with the response.
 
-    Its thread is the one it had, else its interaction, which is the unit that it was dealt an arm by. Raises:
-    PreviousResponseNotFound; InvalidInput for one that cannot be gone on from.
+    Its thread is the one that it had, else its interaction, by which its arm was chosen.
+
+    Raises: PreviousResponseNotFound; InvalidInput for one that cannot be continued, because it was not stored whole.
     """
     turn = _read_turns([response_id], tenant_id, store).get(response_id)
     if turn is None:
         raise PreviousResponseNotFound(
-            "there is no such response: of this tenant, not older than its events are kept, and not made with store: false",
+            "this tenant has no such response: it may be older than events are kept, or made with store: false",
             param="previous_response_id",
         )
     if turn.is_cut():
-        raise InvalidInput("was too large to be stored whole: send the conversation as input", param="previous_response_id")
+        raise InvalidInput("this response was too large to be stored whole: send the conversation as input", param="previous_response_id")
     messages = turn.messages()
     if any(message.parts for message in messages):
-        raise InvalidInput("had images or files, which are not stored: send the conversation as input", param="previous_response_id")
+        raise InvalidInput("this conversation had images or files, which are not stored: send it as input", param="previous_response_id")
     return EarlierResponse(
         messages=messages,
         thread_id=turn.output.thread_id or turn.output.interaction_id,
@@ -82,7 +86,8 @@ def find_earlier(response_id: str, tenant_id: str, store: EventStore) -> Earlier
 
 
 def find_items(items: Sequence[InputItem], tenant_id: str, store: EventStore) -> tuple[InputItem, ...]:
-    """The items with those in the place of references that these name; all that an output says is one of them.
+    """The items, each reference replaced by the item that it names. All text of an output is one item, which is put in
+    once.
 
     Raises: NotFound.
     """
@@ -116,7 +121,7 @@ def _build_item(output: OutputProduced, item: int | Literal["msg", "rs"]) -> Inp
 
 
 def _read_turns(output_ids: Iterable[str], tenant_id: str, store: EventStore) -> dict[str, _Turn]:
-    """The outputs with these ids and what they answered; absent ones are left out."""
+    """The outputs with these ids and the requests that they answered, by id; absent ones are left out."""
     ids = [output_id for output_id in output_ids if is_external_id(output_id)]
     events = store.get_many(tenant_id, [*ids, *filter(None, map(find_interaction_id, ids))])
     outputs = {one: output for one in ids if isinstance(output := _event(events, one), OutputProduced)}

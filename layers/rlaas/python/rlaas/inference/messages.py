@@ -168,7 +168,7 @@ def build_infer_request(request: MessagesRequest) -> InferRequest:
     skill, policy_id = parse_model(request.model)
     messages = request.chat()
     if not messages:
-        raise InvalidInput("the messages say nothing", param="messages")
+        raise InvalidInput("the messages have no content", param="messages")
     return InferRequest(
         skill=skill,
         policy_id=policy_id,

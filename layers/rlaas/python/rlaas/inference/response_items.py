@@ -1,9 +1,8 @@
-"""The items of OpenAI's Responses API: what a request brings as the messages of a chat, an answer as output items.
+"""The items of OpenAI's Responses API: input items as the messages of a chat, and an answer as output items.
 
-Clients send items back as they were answered; fields that no model needs (ids, status, annotations, what clients made
-of arguments) are taken and dropped.
-A model's calls of tools and what it says beside them are one message here and several items there. An item's id holds
-that of its output.
+Clients send output items back with the next request. Fields that no model needs (ids, status, annotations, parsed
+arguments) are accepted and dropped. A message with a text and calls is one message of a chat and several items. The id
+of an output item contains its output's id.
 """
 
 import re
@@ -64,7 +63,7 @@ class InputMessage(Sent):
         return self
 
     def read(self) -> tuple[str, tuple[Part, ...]]:
-        """What it says, text parts joined, and the other parts."""
+        """Its texts joined, and its other parts."""
         return join_content(self.content)
 
 
@@ -125,8 +124,8 @@ InputItem = Annotated[
 
 
 def to_messages(items: Iterable[InputItem]) -> tuple[Message, ...]:
-    """The items as a chat's messages: `developer` is `system`, and what a model thinks, says and calls in a row is one
-    message."""
+    """The items as a chat's messages: `developer` becomes `system`, and consecutive thoughts, texts and calls of a
+    model become one message."""
     messages: list[Message] = []
     thoughts = ""
     for item in items:
@@ -159,8 +158,8 @@ def _add_item(messages: list[Message], item: InputItem) -> None:
 
 
 def output_items(choice: Choice, output_id: str, *, incomplete: bool) -> list[Item]:
-    """The answer as items: what the model thought, what it says, then what it calls. The last one of an answer that is
-    `incomplete` is so, too."""
+    """The answer as items: the model's thoughts, its text, then its calls. The last item of an `incomplete` answer has
+    the status `incomplete`."""
     parts: list[Item] = []
     if choice.text or not (choice.refusal or choice.tool_calls):
         parts.append(text_part(choice.text, list_logprobs(choice.logprobs), list_annotations(choice.annotations)))
@@ -190,13 +189,13 @@ def reasoning_id(output_id: str, number: int = 0) -> str:
 
 
 def call_id(output_id: str, index: int) -> str:
-    """The id of the item of a call; what a tool's output names is the call's own id."""
+    """The id of a call's item. It is not the `call_id` that a tool's output names."""
     return f"fc_{output_id.removeprefix('out_')}_{index}"
 
 
 def parse_item_id(item_id: str) -> tuple[str, int | Literal["msg", "rs"]] | None:
-    """The output that an item's id names, and which of its calls it is, or else what it says (`msg`) or thought (`rs`);
-    None for another id."""
+    """The id of the output that contains the item, and the item's place there: the index of a call, `msg` for the text
+    or `rs` for the thoughts. None for an id of another form."""
     if match := re.fullmatch(r"fc_(.+)_([0-9]{1,4})", item_id):
         return f"out_{match[1]}", int(match[2])
     match = re.fullmatch(r"(msg|rs)_([^.]+)(?:\.[0-9]+)?", item_id)
@@ -232,6 +231,6 @@ def list_annotations(annotations: Iterable[Item]) -> list[JsonValue]:
 
 
 def list_logprobs(logprobs: JsonValue) -> list[JsonValue]:
-    """The log probabilities of a text's tokens, from OpenAI's of a chat."""
+    """The log probabilities of a text's tokens, from those of OpenAI's chat API."""
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     return content if isinstance(content, list) else []

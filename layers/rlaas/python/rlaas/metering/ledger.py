@@ -41,7 +41,7 @@ from rlaas.errors import DependencyUnavailable, QuotaExceeded
 from rlaas.ids import PolicyId
 from rlaas.metering.budgets import Amount, Cap, Charge, Window, find_window_end, find_window_start, format_amount, list_capped_counters
 from rlaas.metering.counters import WHOLE, Counters, Item, SetMember, Write, add_up
-from rlaas.metering.shards import SHARED, Need, announce_shard, is_busy, limit_of_item, move_room
+from rlaas.metering.shards import SHARED, Need, announce_shard, find_limit, is_busy, move_room
 
 GRACE = 5
 """How far apart clocks may be, in seconds: what is over by less is not yet removed or released."""
@@ -212,7 +212,7 @@ def _build_reserving_write(reservation: Reservation) -> Write:
     amounts = [(charge, reservation.estimate.of(charge.measure)) for charge in reservation.charges]
     return Write(
         at_most={
-            _spent_attribute(charge): limit_of_item(charge.most, reservation.shard) - amount
+            _spent_attribute(charge): find_limit(charge.most, reservation.shard) - amount
             for charge, amount in amounts
             if charge.most is not None
         },

@@ -1,11 +1,11 @@
-"""A busy tenant's budgets in several items: what one item of DynamoDB bears is not what a tenant may send.
+"""A busy tenant's budgets in several DynamoDB items, because one item takes about a thousand write units a second.
 
-An item takes about a thousand write units a second. A process that finds its tenant's item overloaded writes to a shard
-instead, an item of the same shape, for a while. A shard has no limit of its own: room is moved into it, from the
-tenant's item or from another shard, by one transaction that adds to `spent` there and takes the same from `spent` here.
-So `spent` of a shard is negative while it has room, its limit is 0, and what all items have spent together is what the
-tenant has spent, whoever counted where. Nothing is moved back by itself: whoever finds no room in its item gathers what
-the others have, and only where they have too little together is a request refused.
+A process that finds its tenant's item overloaded writes to a shard for a while: another item of the same shape. A shard
+begins without room. Room is moved into it from the tenant's item or another shard, by one transaction that adds to
+`spent` in the giving item and takes the same from `spent` of the shard. So a shard's `spent` is negative while it has
+room, its limit is 0, and the tenant has spent the sum of all items. Room is not moved back by itself: a process that
+finds too little in its item gathers what the others have, and a request is refused only when all together have too
+little.
 """
 
 import math
@@ -24,18 +24,18 @@ are to be written to; a shard has it once the tenant's own item does."""
 OVERLOADED_S = 60
 """How long a tenant's own item is left alone after it was overloaded or room was moved from it, in seconds."""
 _PARTS = 2 * SHARDS
-"""Into how many parts what is left of a budget is divided, one of which a shard takes at a time."""
+"""A shard takes one of so many parts of what is left of a budget at a time."""
 
 
 class Need(NamedTuple):
-    """The room that a request needs in a counter, and the counter's limit."""
+    """The room that a request needs in a counter, and the counter's limit `most`, in the counter's unit."""
 
     amount: int
     most: int
 
 
-def limit_of_item(most: int, shard: int) -> int:
-    """What a counter with the limit `most` may stand at in the item of `shard`."""
+def find_limit(most: int, shard: int) -> int:
+    """The most that a counter with the limit `most` may hold in the item of `shard`."""
     return most if shard == WHOLE else 0
 
 
@@ -47,16 +47,15 @@ def is_busy(item: Item, now: datetime) -> bool:
 def move_room(
     counters: Counters, tenant_id: str, shard: int, needs: Mapping[str, Need], items: Mapping[int, Item], *, now: datetime
 ) -> bool:
-    """Move room for `needs`, which names them by attribute, into the item of `shard`: whether `items` have enough
-    together.
+    """Move room for `needs` (by attribute) into the item of `shard`; False, and nothing is moved, when all `items` (by
+    their shard) have too little together.
 
-    An item that others changed in the meantime is left out, so that the room may still not be there. Raises:
-    DependencyUnavailable.
+    An item that others change at the same time is skipped, so there may be too little room even after True.
+
+    Raises: DependencyUnavailable.
     """
     rooms = {
-        place: {
-            name: max(0, limit_of_item(need.most, place) - cast(int, items.get(place, {}).get(name, 0))) for name, need in needs.items()
-        }
+        place: {name: max(0, find_limit(need.most, place) - cast(int, items.get(place, {}).get(name, 0))) for name, need in needs.items()}
         for place in {*items, WHOLE, shard}
     }
     if any(sum(room[name] for room in rooms.values()) < need.amount for name, need in needs.items()):
@@ -74,7 +73,7 @@ def move_room(
 def _build_move(place: int, shard: int, moved: Mapping[str, int], needs: Mapping[str, Need], now: datetime) -> dict[int, Write]:
     return {
         place: Write(
-            at_most={name: limit_of_item(needs[name].most, place) - amount for name, amount in moved.items()},
+            at_most={name: find_limit(needs[name].most, place) - amount for name, amount in moved.items()},
             add=moved,
             put=_share(now),
         ),
@@ -83,7 +82,7 @@ def _build_move(place: int, shard: int, moved: Mapping[str, int], needs: Mapping
 
 
 def announce_shard(counters: Counters, tenant_id: str, shard: int, *, now: datetime) -> None:
-    """Have the tenant's own item say that there are shards, and the shard that it does.
+    """Write into the tenant's own item that there are shards, and into the shard that the item says so.
 
     Raises: DependencyUnavailable.
     """
@@ -95,8 +94,8 @@ def _share(now: datetime) -> dict[str, int]:
 
 
 class ShardChoice:
-    """Which item this process writes a tenant's budgets to: the tenant's own, and for `OVERLOADED_S` seconds after that
-    was found overloaded a random shard."""
+    """Which item this process writes a tenant's budgets to: the tenant's own, or for `OVERLOADED_S` seconds after that
+    was overloaded a random shard."""
 
     def __init__(self, pick: Callable[[int], int] = random.randrange) -> None:
         """`pick` is a random number below its argument."""

@@ -1,5 +1,5 @@
-"""What is put right in the answers of every vendor: halves of characters, tool calls without an id of their own or
-without arguments, and a reason for ending that says nothing of the tools that are called."""
+"""Repairs the answers of every vendor: halves of characters, tool calls without an id of their own or without
+arguments, and a finish reason that contradicts the tools that are called."""
 
 import re
 import secrets
@@ -13,13 +13,12 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def repair_completion(completion: Completion) -> Completion:
-    """The whole answer put right. A half of a character whose other half is missing becomes U+FFFD."""
+    """The whole answer, repaired. A half of a character whose other half is missing becomes U+FFFD."""
     return replace(completion, choices=tuple(map(_repair_choice, completion.choices)))
 
 
 def repair_deltas(deltas: Iterable[Delta]) -> Iterator[Delta]:
-    """The same piece by piece: a half of a character waits for the next piece, and pieces with nothing in them are left
-    out."""
+    """The streamed answer, repaired: a half of a character waits for the next piece, and empty pieces are left out."""
     choices: dict[int, _StreamedChoice] = {}
     for delta in deltas:
         if delta.index not in choices:
@@ -74,14 +73,14 @@ class _StreamedCall:
 
 @dataclass(slots=True)
 class _StreamedChoice:
-    """What has come of a choice, as far as the next piece depends on it."""
+    """What the repair of a choice's next piece has to know of the pieces before it."""
 
     halves: dict[Hashable, str] = field(default_factory=dict)
     calls: dict[int, _StreamedCall] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
 
     def repair(self, delta: Delta) -> Delta:
-        """The piece put right."""
+        """The piece, repaired."""
         if not (delta.tool_calls or delta.finish_reason or self.halves or _has_half(delta)):
             return delta
         is_last = delta.finish_reason is not None
@@ -97,7 +96,7 @@ class _StreamedChoice:
         )
 
     def _repair_call(self, piece: ToolCallDelta) -> ToolCallDelta:
-        """The piece with an id if it is the call's first one, and with its name once: clients add names up."""
+        """The piece, with an id only if it is the call's first, and the name only once: clients join what they get."""
         call = self.calls.get(piece.index)
         identifier = None
         if call is None:
@@ -110,7 +109,7 @@ class _StreamedChoice:
         return replace(piece, id=identifier, name=name, arguments=arguments)
 
     def _join(self, key: Hashable, text: str, *, is_last: bool = False) -> str:
-        """The text with the half that waited before it, and without the half at its end, which waits."""
+        """The text after the half that waited for it, without a half at its own end, which waits for the next."""
         if not text and not (is_last and self.halves):
             return text
         text = self.halves.pop(key, "") + text
@@ -120,7 +119,7 @@ class _StreamedChoice:
 
 
 def join_halves(text: str) -> str:
-    """The text with each two surrogates that make a character as that character, and U+FFFD for one alone."""
+    """The text with each pair of surrogates joined to its character, and U+FFFD for a single one."""
     if text.isascii() or _HALF.search(text) is None:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

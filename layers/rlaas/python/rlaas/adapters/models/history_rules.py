@@ -1,4 +1,4 @@
-"""What each vendor demands of a chat's history, by its published API reference and by the errors it answers."""
+"""What each vendor demands of a chat's history, by its published API reference and by its errors."""
 
 import re
 from collections.abc import Mapping
@@ -29,15 +29,15 @@ class HistoryRules:
     """What a vendor demands of a history; the defaults demand nothing."""
 
     call_ids: NameRule | None = None
-    """How tool calls are identified. A vendor that has such a rule wants each call answered, once and at once."""
+    """Which ids tool calls may have. A vendor with such a rule wants one result for each call, right after it."""
     tool_names: NameRule | None = None
     takes_turns: bool = False
-    """Whether a text may not be blank, and the user speaks first."""
+    """Whether texts must not be blank, and the first message must be the user's."""
     ends_with_assistant: bool = True
     """Whether the last message may be the assistant's, which the model then continues."""
-    calls_without_tools: Literal["taken", "declared", "told"] = "taken"
-    """What becomes of calls and results in a request that offers no tools: nothing, their tools are declared, or they
-    are told as texts."""
+    calls_without_tools: Literal["keep", "declare", "write_out"] = "keep"
+    """How a request that offers no tools shows earlier calls and results: as they are, with their tools declared, or
+    written out as texts."""
     object_arguments: bool = False
     """Whether the arguments of calls have to be JSON objects."""
     extra_fields: bool = True
@@ -74,13 +74,13 @@ def find_rules(backend: BackendSpec) -> HistoryRules:
                 tool_names=NameRule(re.compile(r"[a-zA-Z0-9_-]{1,128}"), 64),
                 takes_turns=True,
                 ends_with_assistant=_continues(backend.model),
-                calls_without_tools="declared",
+                calls_without_tools="declare",
             )
         case BedrockBackend():
             # The service takes more ids than Claude does, and some of its other models work better with their own.
             ids = _CLAUDE_ID_ON_BEDROCK if _HIDES_THE_MODEL.search(backend.model) else _BEDROCK_ID
             continues = _continues(backend.model)
-            return HistoryRules(ids, _OPENAI_NAME, takes_turns=True, ends_with_assistant=continues, calls_without_tools="told")
+            return HistoryRules(ids, _OPENAI_NAME, takes_turns=True, ends_with_assistant=continues, calls_without_tools="write_out")
         case OpenAIBackend():
             return _rules_at(find_host(backend.base_url) or "", backend.model)
         case SageMakerBackend():

@@ -1,7 +1,7 @@
-"""OpenAI's chat completions as many servers write them, whole and streamed, read as what they mean.
+"""Reads OpenAI's chat completions, whole and streamed, as many servers write them.
 
-Vendors differ in what they leave out, send as null or of another type, or name in their own way. What was answered and
-billed is only given up when nothing can be made of it. The fields whose type may be wrong are read as any JSON: a
+Vendors leave fields out, send null or another type, or use names of their own. An answer that was billed is refused
+only when it cannot be read at all. The fields whose type may be wrong are read as any JSON: a
 stream has thousands of pieces, and checking in pydantic's own code costs a third of checking in Python.
 """
 
@@ -74,8 +74,8 @@ class _ToolCall(BaseModel):
 
     @property
     def extras(self) -> dict[str, JsonValue] | None:
-        """What the vendor must get back with the call."""
-        extras = _finite(self.extra_content)
+        """What has to go back to the vendor with the call."""
+        extras = _keep_finite(self.extra_content)
         return extras if isinstance(extras, dict) and extras else None
 
 
@@ -89,7 +89,7 @@ class _Message(BaseModel):
 
     @property
     def text(self) -> str:
-        """What is said; parts are joined, and those that are no text are passed over."""
+        """The text; parts are joined, and those that are no text are skipped."""
         if isinstance(self.content, str):
             return self.content
         return "".join(_read_part(part, "text") for part in self.content or ())
@@ -141,7 +141,7 @@ class _Answer(BaseModel):
 
     @property
     def counts(self) -> Usage | None:
-        """The usage, if the vendor says one that can be."""
+        """The usage; None where the vendor reports none, or an impossible one."""
         return ReportedUsage.model_validate(self.usage).plain() if isinstance(self.usage, dict) else None
 
     @property
@@ -176,11 +176,11 @@ def read_completion(vendor: str, content: bytes) -> Completion:
 
 def read_deltas(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator[Delta]:
     """The answer piece by piece from each event's data; last of all the usage, where the server sends it. Some
-    servers send it with every piece, so far.
+    servers send the usage so far with every piece.
 
     Raises: BackendFailed on an error in the stream, on an event that cannot be read, where the model did not finish,
-    and when the stream ends before all of the number `choices` have finished; for an error in place of the first piece,
-    as `read_refusal`.
+    and when the stream ends before all `choices` (their number) have finished; for an error in place of the first
+    piece, as `read_refusal`.
     """
     return repair_deltas(_read_chunks(vendor, events, choices=choices))
 
@@ -288,7 +288,7 @@ def _build_choice(vendor: str, choice: _Choice) -> Choice:
         finish_reason=_read_reason(vendor, choice.finish_reason),
         tool_calls=tuple(calls),
         refusal=_text(words.refusal),
-        logprobs=_finite(choice.logprobs),
+        logprobs=_keep_finite(choice.logprobs),
         stop_sequence=_text(choice.stop_reason),
         reasoning_content=words.thoughts,
         annotations=words.citations,
@@ -303,7 +303,7 @@ def _build_delta(vendor: str, choice: _Choice, place: int, places: _CallPlaces, 
         tool_calls=tuple(_build_pieces(words.tool_calls, places)) if words.tool_calls else (),
         refusal=_text(words.refusal),
         finish_reason=_read_reason(vendor, choice.finish_reason),
-        logprobs=_finite(choice.logprobs),
+        logprobs=_keep_finite(choice.logprobs),
         model=model,
         stop_sequence=_text(choice.stop_reason),
         reasoning_content=words.thoughts,
@@ -320,7 +320,7 @@ def _build_pieces(calls: Iterable[_ToolCall], places: _CallPlaces) -> Iterator[T
 
 
 def _read_reason(vendor: str, word: object) -> str | None:
-    """Why the answer ended, in OpenAI's words; a word that nobody knows says no more than that it has.
+    """Why the answer ended, in OpenAI's words; `stop` for an unknown word.
 
     Raises: BackendFailed where the model did not finish.
     """
@@ -328,14 +328,14 @@ def _read_reason(vendor: str, word: object) -> str | None:
         return None
     if word in _REASONS:
         return _REASONS[word]
-    reason = word.partition(":")[0].strip().lower()  # Gemini says why after a colon
+    reason = word.partition(":")[0].strip().lower()  # Gemini gives details after a colon
     if _FAILURE.search(reason):
         raise BackendFailed(f"{vendor}'s model did not finish its answer")
     return _REASONS.get(reason, "stop")
 
 
-def _finite(value: object) -> JsonValue:
-    """The value, if its numbers are finite: no client of ours would read others."""
+def _keep_finite(value: object) -> JsonValue:
+    """The value; None if a number in it is not finite, since JSON parsers of clients refuse those."""
     try:
         return None if value is None else _JSON.validate_python(value)
     except ValidationError:
@@ -343,7 +343,7 @@ def _finite(value: object) -> JsonValue:
 
 
 def _read_part(part: object, kind: str) -> str:
-    """The text of a part of a content if it is of the `kind`: text or thinking."""
+    """The text of a content's part of type `kind` (text or thinking); empty for other parts."""
     if isinstance(part, str):
         return part if kind == "text" else ""
     if not isinstance(part, dict) or part.get("type", "text") not in ((kind,) if kind == "thinking" else (kind, "output_text")):
@@ -356,7 +356,7 @@ def _read_part(part: object, kind: str) -> str:
 
 def _is_citation(annotation: object) -> TypeGuard[dict[str, JsonValue]]:
     citation = annotation.get("url_citation") if isinstance(annotation, dict) and annotation.get("type") == "url_citation" else None
-    if not isinstance(citation, dict) or _finite(annotation) is None:
+    if not isinstance(citation, dict) or _keep_finite(annotation) is None:
         return False
     texts, places = (citation.get("url"), citation.get("title")), (citation.get("start_index"), citation.get("end_index"))
     return all(isinstance(one, str) for one in texts) and all(isinstance(one, int) for one in places)
@@ -370,7 +370,7 @@ def _read(vendor: str, content: bytes) -> _Answer:
 
 
 def _read_error(vendor: str, content: bytes, error: object) -> RlaasError:
-    """What an error in the place of an answer means: its code may be the status that it should have come with."""
+    """The error to raise for an error in the place of an answer. Its code may be the status that it should have had."""
     code = error.get("code") if isinstance(error, dict) else None
     status = int(code) if isinstance(code, int | str) and re.fullmatch(r"[45]\d\d", str(code)) else 502
     return read_refusal(vendor, status, content)

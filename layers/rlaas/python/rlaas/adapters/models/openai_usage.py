@@ -1,4 +1,4 @@
-"""The tokens that servers report which speak OpenAI's chat API, by OpenAI's names, their own and Anthropic's."""
+"""The token counts that servers of OpenAI's chat API report, under OpenAI's names, their own or Anthropic's."""
 
 from typing import Annotated
 
@@ -35,8 +35,8 @@ class ReportedUsage(BaseModel):
     cache_creation_input_tokens: Detail = None
 
     def plain(self) -> Usage | None:
-        """The usage, with all input and all output tokens; None where the server does not say them, or what it says
-        cannot be."""
+        """The usage, with all input and all output tokens; None where one of the two counts is missing, or both are 0,
+        or they are impossible."""
         prompt = self.input_tokens if self.prompt_tokens is None else self.prompt_tokens
         answer = self.output_tokens if self.completion_tokens is None else self.completion_tokens
         if prompt is None or answer is None or prompt == answer == 0:
@@ -44,9 +44,9 @@ class ReportedUsage(BaseModel):
         cached, thought = self._count_cached(), self._count_thoughts()
         unexplained = (self.total_tokens or 0) - prompt - answer
         cache = cached + (self.cache_creation_input_tokens or 0)
-        if cached > prompt or (0 < unexplained == cache):  # like Anthropic's, which leave out what a cache had
+        if cached > prompt or (0 < unexplained == cache):  # like Anthropic's counts, which leave cached tokens out
             prompt, unexplained = prompt + cache, 0
-        # xAI counts what was thought beside the answer, and Gemini only in the total.
+        # xAI counts thoughts apart from the answer, and Gemini counts them in the total only.
         if thought > answer or (0 < unexplained == thought):
             answer += thought
         elif unexplained > 0:

@@ -1,7 +1,7 @@
 """Makes a call valid for the vendor that is asked.
 
-A history may come from another vendor, from a client that was cut off or left something out, or from one that cuts off
-its beginning. Whoever sent it cannot know which vendor will answer.
+A history may have another vendor's ids and names, and clients break off, leave results out or drop the first messages.
+The sender cannot know which vendor will answer: the route decides.
 """
 
 import re
@@ -32,7 +32,7 @@ EMPTY_RESULT = "(empty)"
 BEGINNING = "(The assistant begins.)"
 CONTINUE = "Continue from where you left off."
 _Name = tuple[str, int]
-"""A name, and how often it stood for something else before: ids of calls return in some histories."""
+"""A name, and how many things had the same name before it: some histories use an id for several calls."""
 _Place = tuple[int, int]
 """Where a call stands: its message's place among the messages, and its own among the message's calls."""
 
@@ -68,7 +68,7 @@ class ValidCall:
 def make_valid(call: ChatCall, rules: HistoryRules) -> ValidCall:
     """`call` as a vendor with these rules takes it; what the vendor takes already stays as it is.
 
-    Raises: InvalidInput where the messages say nothing and the vendor needs a text.
+    Raises: InvalidInput when no message has any content and the vendor needs some.
     """
     messages: Sequence[Message] = call.messages
     parameters, names = call.parameters, dict[str, str]()
@@ -94,17 +94,17 @@ def _make_calls_valid(
         messages = [_sign(message, rules.unsigned) for message in messages]
     if rules.object_arguments:
         messages = [_replace_calls(message, map(_make_object_arguments, message.tool_calls)) for message in messages]
-    if rules.calls_without_tools == "told" and (not parameters.get("tools") or parameters.get("tool_choice") == "none"):
-        messages = list(_tell_calls(messages))
-    elif rules.calls_without_tools == "declared" and not parameters.get("tools"):
+    if rules.calls_without_tools == "write_out" and (not parameters.get("tools") or parameters.get("tool_choice") == "none"):
+        messages = list(_write_calls(messages))
+    elif rules.calls_without_tools == "declare" and not parameters.get("tools"):
         parameters = {**parameters, "tools": _declare_tools(messages), "tool_choice": "none"}
     return messages, parameters
 
 
 def _rename(names: Iterable[_Name], rule: NameRule) -> dict[_Name, str]:
-    """A name that fits the rule for each of `names`: its own where it fits and has stood for nothing else before.
+    """A name that fits the rule for each of `names`: its own where it fits and nothing before it had it.
 
-    Distinct names stay distinct, and a name becomes the same one in every request, unless it was chosen to collide.
+    Distinct names stay distinct. A name gets the same new name in every request, unless another was made to collide.
     """
     distinct = dict.fromkeys(names)
     new = {(name, nth): name for name, nth in distinct if nth == 0 and rule.pattern.fullmatch(name)}
@@ -131,7 +131,7 @@ def _make_name(name: _Name, tries: int, rule: NameRule) -> str:
 def _pair_results(messages: Sequence[Message], rule: NameRule) -> Iterator[Message]:
     """The messages, each call with an id of its own and followed by its result.
 
-    A result without a call becomes a text of the user's.
+    A result without a call becomes a text of the user.
     """
     results = _find_results(messages)
     uses: Counter[str] = Counter()
@@ -151,7 +151,7 @@ def _pair_results(messages: Sequence[Message], rule: NameRule) -> Iterator[Messa
                 result = Message(role="tool", content=NO_RESULT, tool_call_id=id_) if answer is None else messages[answer]
                 yield result if result.tool_call_id == id_ else result.model_copy(update={"tool_call_id": id_})
         elif place not in paired:
-            yield _tell_result("A tool", message)
+            yield _write_result("A tool", message)
 
 
 def _find_results(messages: Sequence[Message]) -> dict[_Place, int]:
@@ -167,13 +167,13 @@ def _find_results(messages: Sequence[Message]) -> dict[_Place, int]:
     return results
 
 
-def _tell_calls(messages: Iterable[Message]) -> Iterator[Message]:
-    """The messages with calls and their results as texts."""
+def _write_calls(messages: Iterable[Message]) -> Iterator[Message]:
+    """The messages, with calls and results written as texts."""
     names: dict[str | None, str] = {}
     for message in messages:
         names.update((call.id, call.function.name) for call in message.tool_calls)
         if message.role == "tool":
-            yield _tell_result(f"The tool {names[message.tool_call_id]}", message)
+            yield _write_result(f"The tool {names[message.tool_call_id]}", message)
         elif message.tool_calls:
             calls = (f"Called the tool {call.function.name} with {call.function.arguments or '{}'}" for call in message.tool_calls)
             texts = (message.content, *calls) if message.content.strip() else calls
@@ -182,26 +182,26 @@ def _tell_calls(messages: Iterable[Message]) -> Iterator[Message]:
             yield message
 
 
-def _tell_result(tool: str, message: Message) -> Message:
-    """A tool's result as a text of the user's."""
-    content = message.content if _says_something(message) else EMPTY_RESULT
+def _write_result(tool: str, message: Message) -> Message:
+    """A tool's result as a text of the user."""
+    content = message.content if _has_content(message) else EMPTY_RESULT
     words = f"{tool} answered: "
     parts = tuple(part.model_copy(update={"at": part.at + len(words)}) for part in message.parts)
     return message.model_copy(update={"role": "user", "content": words + content, "parts": parts, "tool_call_id": None})
 
 
-def _says_something(message: Message) -> bool:
+def _has_content(message: Message) -> bool:
     return bool(message.content.strip() or message.parts)
 
 
 def _take_turns(messages: Sequence[Message], *, ends_with_assistant: bool) -> list[Message]:
-    """The messages without blank texts, the system's first and the user's next. Raises: InvalidInput where nothing is
-    left."""
-    spoken = [_fill(message) for message in messages if _says_something(message) or message.tool_calls or message.role == "tool"]
-    system = [message for message in spoken if message.role == "system"]
-    turns = [message for message in spoken if message.role != "system"]
-    if not spoken:
-        raise InvalidInput("the messages say nothing", param="messages")
+    """The messages without blank texts, those of the system first, then one of the user. Raises: InvalidInput where
+    nothing is left."""
+    filled = [_fill(message) for message in messages if _has_content(message) or message.tool_calls or message.role == "tool"]
+    system = [message for message in filled if message.role == "system"]
+    turns = [message for message in filled if message.role != "system"]
+    if not filled:
+        raise InvalidInput("the messages have no content", param="messages")
     if not turns:  # a system's message alone is a request: the vendor gets it as the user's
         return [message.model_copy(update={"role": "user"}) for message in system]
     if turns[0].role == "assistant":
@@ -214,14 +214,14 @@ def _take_turns(messages: Sequence[Message], *, ends_with_assistant: bool) -> li
 
 
 def _fill(message: Message) -> Message:
-    """The message with no text in place of a blank one, or with a word where a result has none."""
-    if _says_something(message):
+    """The message with an empty text in place of a blank one; a blank result gets a word."""
+    if _has_content(message):
         return message
     return message.model_copy(update={"content": EMPTY_RESULT if message.role == "tool" else ""})
 
 
 def _sign(message: Message, extra_content: Mapping[str, JsonValue]) -> Message:
-    """The message with `extra_content` at the first of its calls where none has any."""
+    """The message with `extra_content` on its first call, unless one of its calls has some."""
     if not message.tool_calls or any(call.extra_content is not None for call in message.tool_calls):
         return message
     first, *others = message.tool_calls
@@ -242,8 +242,8 @@ def _declare_tools(messages: Iterable[Message]) -> list[JsonValue]:
 
 
 def _list_new_names(messages: Iterable[Message], parameters: Mapping[str, JsonValue], rule: NameRule) -> dict[str, str]:
-    """The names for tools whose own do not fit the rule, by their own: those offered, those called, and the one to
-    call."""
+    """The names for tools whose own do not fit the rule, by their own: tools that are offered, called, or to be
+    called."""
     functions = (*_list_functions(parameters), _find_function(parameters.get("tool_choice")))
     offered = [name for function in functions if isinstance(name := function.get("name"), str)]
     called = [call.function.name for message in messages for call in message.tool_calls]

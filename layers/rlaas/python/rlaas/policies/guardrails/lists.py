@@ -39,7 +39,7 @@ class _Terms(WireModel):
         return terms
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _has_entries(self) -> Self:
         if not self.terms and not self.patterns:
             raise ValueError("needs terms or patterns")
         for pattern in self.patterns:
