@@ -175,12 +175,13 @@ def ask(spec: BackendSpec, call: ChatCall, *, streams: bool) -> tuple[Completion
     return None, deltas
 
 
-def test_openai_itself_is_told_max_tokens_by_its_new_name(server: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("host", ["api.openai.com", "eu.api.openai.com"])
+def test_openai_itself_is_told_max_tokens_by_its_new_name(server: Vendor, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     here = [(2, 1, 6, "", ("127.0.0.1", int(server.url.rpartition(":")[2])))]
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: here)
     wire = json.loads((WIRES / "openai" / "text.json").read_text())
     server.response, server.requests = wire["response"], []
-    openai = OpenAIBackend(model="gpt-5.4", base_url=f"http://api.openai.com:{server.url.rpartition(':')[2]}/v1")
+    openai = OpenAIBackend(model="gpt-5.4", base_url=f"http://{host}:{server.url.rpartition(':')[2]}/v1")
     call = ChatCall(messages=(Message(role="user", content="Hello!"),), parameters={"max_tokens": 9}, tenant_id="acme")
     BACKENDS.complete(openai, call, timeout_s=5)
     ((_, headers, body),) = server.requests

@@ -2,12 +2,14 @@
 
 Anthropic: the reference of the Messages API, its guides to tool use and to moving to Claude 4.6, and the errors that it
 answers. Bedrock: botocore's own model of Converse (required fields, patterns, lengths, unions), and the errors that
-Converse answers.
+Converse answers. Mistral: the validator of its open library `mistral-common`. Gemini, DeepSeek and Moonshot: the errors
+that their chat APIs answer.
 """
 
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import botocore.session
@@ -42,6 +44,61 @@ def check_converse_request(request: Json, *, ends_with_assistant: bool) -> list[
     complaints += ["messages: text content blocks must be non-empty" for text in texts if not text.strip()]
     complaints += [f"turns {place} and {place + 1} are of one role" for place in range(len(turns) - 1) if _are_of_one_role(turns, place)]
     return complaints
+
+
+def check_mistral_messages(messages: list[Json]) -> Iterator[str]:
+    """The complaints about the messages of a chat with a model of Mistral's."""
+    follows = {
+        "system": ("user", "assistant", "system"),
+        "user": ("assistant", "system", "user"),
+        "assistant": ("assistant", "user", "tool"),
+        "tool": ("assistant", "tool"),
+    }
+    for before, after in pairwise(message["role"] for message in messages):
+        if after not in follows[before]:
+            yield f"Unexpected role '{after}' after role '{before}'"
+    if messages[-1]["role"] not in ("user", "tool"):
+        yield "Expected last role User or Tool (or Assistant with prefix True) for serving"
+    for message in messages:
+        if message["role"] == "assistant" and not message["content"] and not message.get("tool_calls"):
+            yield "Assistant message must have either content or tool_calls, but not none."
+        yield from (f"unknown field {name}" for name in message.keys() - {"role", "content", "tool_calls", "tool_call_id"})
+        for call in message.get("tool_calls", ()):
+            if not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", call["function"]["name"]):
+                yield f"Function name was {call['function']['name']}"
+        for id_ in [*(call["id"] for call in message.get("tool_calls", ())), *filter(None, [message.get("tool_call_id")])]:
+            if not re.fullmatch(r"[a-zA-Z0-9]{9}", id_):
+                yield f"Tool call id was {id_} but must be a-z, A-Z, 0-9, with a length of 9."
+    yield from check_paired_calls(messages)
+
+
+def check_gemini_messages(messages: list[Json]) -> Iterator[str]:
+    """The complaints about the messages of a chat with Gemini by OpenAI's API."""
+    turns = [message["role"] for message in messages if message["role"] != "system"]
+    if turns[0] != "user":
+        yield "Please ensure that function call turn comes immediately after a user turn or after a function response turn."
+    if turns[-1] == "assistant":
+        yield "Please ensure that multiturn requests end with a user turn or a function response."
+    for message in messages:
+        if not message["content"].strip() and not message.get("tool_calls"):
+            yield "Unable to submit request because it must have a text parameter."
+    yield from check_paired_calls(messages)
+
+
+def check_paired_calls(messages: list[Json]) -> Iterator[str]:
+    """The complaints of OpenAI, DeepSeek and others about calls that are not answered at once, each once."""
+    waiting: list[str] = []
+    for message in messages:
+        if message["role"] == "tool":
+            if message["tool_call_id"] not in waiting:
+                yield "Messages with role 'tool' must be a response to a preceding message with 'tool_calls'"
+            waiting = [id_ for id_ in waiting if id_ != message["tool_call_id"]]
+            continue
+        if waiting:
+            yield "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'"
+        waiting = [call["id"] for call in message.get("tool_calls", ())]
+    if waiting:
+        yield "insufficient tool messages following tool_calls message"
 
 
 def _are_of_one_role(turns: list[Json], place: int) -> bool:

@@ -18,6 +18,11 @@ def find_host(base_url: str) -> str | None:
     return match[1].lower() if match else None
 
 
+def is_openai(host: str | None) -> bool:
+    """Whether OpenAI itself answers at the host: a region of its own has a name before it (`eu.api.openai.com`)."""
+    return host is not None and (host == OPENAI or host.endswith(f".{OPENAI}"))
+
+
 def may_be_sent(base_url: str, *, hosts: Collection[str], own: str) -> bool:
     """Whether a key whose secret names `hosts` may be sent to `base_url`; `own` is the host of the vendor that the
     policy asks."""

@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import JsonValue
 
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
-from rlaas.policies.hosts import OPENAI, find_host
+from rlaas.policies.hosts import find_host, is_openai
 
 MISTRAL = "api.mistral.ai"
 GROQ = "api.groq.com"
+CEREBRAS = "api.cerebras.ai"
+DEEPSEEK = "api.deepseek.com"
 GOOGLE = "generativelanguage.googleapis.com"
-_AZURE = ".openai.azure.com"
+_MOONSHOT = (".moonshot.ai", ".moonshot.cn")
+_AZURE = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +47,36 @@ class HistoryRules:
     """Whether messages may have the fields of other vendors (`reasoning_content`, `extra_content`)."""
     unsigned: Mapping[str, JsonValue] | None = None
     """The `extra_content` of calls that have none because another vendor's model made them."""
+    unthought: str | None = None
+    """The `reasoning_content` of an assistant who called tools and has none, for the same reason."""
+    speaks_after_results: bool = False
+    """Whether the assistant has to say something between a tool's result and the user's next text."""
 
 
 _CLAUDE_ID = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,256}"), 64)
 _OPENAI_NAME = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,64}"), 64)
 _OPENAI = HistoryRules(call_ids=NameRule(re.compile(r".{1,40}", re.DOTALL), 40), tool_names=_OPENAI_NAME, extra_fields=False)
-_MISTRAL = HistoryRules(call_ids=NameRule(re.compile(r"[a-zA-Z0-9]{9}"), 9), object_arguments=True, extra_fields=False)
+_ANY_ID = NameRule(re.compile(r".{1,256}", re.DOTALL), 64)
+_MISTRAL = HistoryRules(
+    call_ids=NameRule(re.compile(r"[a-zA-Z0-9]{9}"), 9),
+    tool_names=_OPENAI_NAME,
+    takes_turns=True,
+    ends_with_assistant=False,
+    object_arguments=True,
+    extra_fields=False,
+    speaks_after_results=True,
+)
+"""Its open library `mistral-common`, by which its API and vLLM check what its models are asked, has these rules."""
 _GROQ = HistoryRules(object_arguments=True, extra_fields=False)
-_GEMINI = HistoryRules(object_arguments=True, unsigned={"google": {"thought_signature": "skip_thought_signature_validator"}})
+_OLDER_GEMINI = HistoryRules(call_ids=_ANY_ID, takes_turns=True, ends_with_assistant=False, object_arguments=True)
+_GEMINI = replace(_OLDER_GEMINI, unsigned={"google": {"thought_signature": "skip_thought_signature_validator"}})
 """Gemini refuses calls without a signature since its third generation, but for this one: see its guide to thought
 signatures, on histories of other models."""
+_THINKER = HistoryRules(call_ids=_ANY_ID, object_arguments=True, unthought=" ")
+"""DeepSeek's and Moonshot's models, while they think, refuse an assistant who called tools without having thought; for
+Moonshot no thought is one that is empty."""
 _ANY_SERVER = HistoryRules(object_arguments=True)
+_OF_MISTRAL = re.compile(r"(mis|minis|magis|devs|codes|mix|pix)tral", re.IGNORECASE)
 _CONTINUED = re.compile(
     r"claude-(instant|v?[23]\b|(opus|sonnet|haiku)-4(-[015])?(-\d{8}|-latest)?(-v\d|@|$))|amazon\.nova-(micro|lite|pro|premier)-v1"
 )
@@ -88,11 +110,15 @@ def find_rules(backend: BackendSpec) -> HistoryRules:
 
 
 def _rules_at(host: str, model: str) -> HistoryRules:
-    if host == GOOGLE and re.search(r"gemini-([3-9]|\d\d)", model):
-        return _GEMINI
-    if host == OPENAI or host.endswith(_AZURE):
+    if host == GOOGLE:
+        return _GEMINI if re.search(r"gemini-([3-9]|\d\d)", model) else _OLDER_GEMINI
+    if is_openai(host) or host.endswith(_AZURE):
         return _OPENAI
-    return {MISTRAL: _MISTRAL, GROQ: _GROQ}.get(host, _ANY_SERVER)
+    if host == MISTRAL or _OF_MISTRAL.search(model):
+        return _MISTRAL
+    if host == DEEPSEEK or host.endswith(_MOONSHOT):
+        return _THINKER
+    return _GROQ if host in (GROQ, CEREBRAS) else _ANY_SERVER
 
 
 def _continues(model: str) -> bool:

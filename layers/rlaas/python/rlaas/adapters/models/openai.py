@@ -13,7 +13,7 @@ from rlaas.adapters.models.vendor_parts import check_openai_parts
 from rlaas.chat import ChatCall, Completion, Delta
 from rlaas.errors import RlaasError
 from rlaas.policies.backend import OpenAIBackend
-from rlaas.policies.hosts import find_host
+from rlaas.policies.hosts import find_host, is_openai
 
 
 class OpenAIServers:
@@ -72,4 +72,4 @@ def _body(vendor: str, backend: OpenAIBackend, call: ChatCall, *, stream: bool) 
 
 
 def _is_openai(backend: OpenAIBackend) -> bool:
-    return find_host(backend.base_url) == backend.OWN_HOST
+    return is_openai(find_host(backend.base_url))

@@ -31,6 +31,7 @@ NO_RESULT = "The tool was not run."
 EMPTY_RESULT = "(empty)"
 BEGINNING = "(The assistant begins.)"
 CONTINUE = "Continue from where you left off."
+NOTHING_SAID = "(The assistant said nothing.)"
 _Name = tuple[str, int]
 """A name, and how many things had the same name before it: some histories use an id for several calls."""
 _Place = tuple[int, int]
@@ -81,6 +82,8 @@ def make_valid(call: ChatCall, rules: HistoryRules) -> ValidCall:
         messages = [message.without_extras() for message in messages]
     if rules.takes_turns:
         messages = _take_turns(messages, ends_with_assistant=rules.ends_with_assistant)
+    if rules.speaks_after_results:
+        messages = list(_speak_after_results(messages))
     valid = replace(call, messages=tuple(messages), parameters=parameters)
     return ValidCall(valid, {new: old for old, new in names.items()})
 
@@ -92,6 +95,8 @@ def _make_calls_valid(
         messages = list(_pair_results(messages, rules.call_ids))
     if rules.unsigned is not None:
         messages = [_sign(message, rules.unsigned) for message in messages]
+    if rules.unthought is not None:
+        messages = [_think(message, rules.unthought) for message in messages]
     if rules.object_arguments:
         messages = [_replace_calls(message, map(_make_object_arguments, message.tool_calls)) for message in messages]
     if rules.calls_without_tools == "write_out" and (not parameters.get("tools") or parameters.get("tool_choice") == "none"):
@@ -226,6 +231,23 @@ def _sign(message: Message, extra_content: Mapping[str, JsonValue]) -> Message:
         return message
     first, *others = message.tool_calls
     return _replace_calls(message, (first.model_copy(update={"extra_content": dict(extra_content)}), *others))
+
+
+def _think(message: Message, thoughts: str) -> Message:
+    """The message with `thoughts` where it is an assistant's that has none."""
+    if message.role != "assistant" or message.reasoning_content:
+        return message
+    return message.model_copy(update={"reasoning_content": thoughts})
+
+
+def _speak_after_results(messages: Iterable[Message]) -> Iterator[Message]:
+    """The messages, with a word of the assistant's between a tool's result and the user."""
+    last = None
+    for message in messages:
+        if last == "tool" and message.role == "user":
+            yield Message(role="assistant", content=NOTHING_SAID)
+        yield message
+        last = message.role
 
 
 def _make_object_arguments(call: ToolCall) -> ToolCall:
