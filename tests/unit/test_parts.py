@@ -49,6 +49,8 @@ def test_what_was_stored_is_read_again_without_its_data() -> None:
     [
         ("image", "data:image/png;base64,%%%"),
         ("image", "data:image/png,raw"),
+        ("image", "data:image/png;base64,"),
+        ("image", "data:;base64,AAAA"),
         ("image", "data:image/svg+xml;base64,PHN2Zz4="),
         ("image", "data:application/pdf;base64,JVBERg=="),
         ("audio", "data:audio/x-unknown;base64,AAAA"),
@@ -65,6 +67,23 @@ def test_what_is_no_part_is_refused_without_a_word_of_it(part_type: Any, url: st
     with pytest.raises(ValidationError):
         parse(type=part_type, url=url)
     assert len(str(refusal.value)) < 120
+
+
+@pytest.mark.parametrize(
+    "head", ["data:image/jpg;base64", "DATA:Image/JPEG;Base64", "data:image/jpeg;charset=utf-8;base64", "data:image/jpg;name=a.jpg;base64"]
+)
+@pytest.mark.parametrize("build", [parse, Part, lambda type, url: read_part(type, url)])
+def test_a_data_url_is_written_as_all_vendors_read_it(build: Any, head: str) -> None:
+    part = build(type="image", url=f"{head},AAAA")
+    assert part == read_part("image", "data:image/jpeg;base64,AAAA")
+    assert (part.url, part.media_type, part.data) == ("data:image/jpeg;base64,AAAA", "image/jpeg", "AAAA")
+
+
+@pytest.mark.parametrize(("media_type", "name"), [("application/pdf", "file.pdf"), ("text/csv", "file.csv"), ("text/plain", "file")])
+def test_a_file_without_a_name_gets_one_for_openai_which_refuses_it_otherwise(media_type: str, name: str) -> None:
+    url = f"data:{media_type};base64,AAAA"
+    assert read_part("file", url).plain() == {"type": "file", "file": {"filename": name, "file_data": url}}
+    assert read_part("file", url, name="a.b").plain() == {"type": "file", "file": {"filename": "a.b", "file_data": url}}
 
 
 def test_texts_and_parts_come_in_the_order_that_they_were_sent_in() -> None:

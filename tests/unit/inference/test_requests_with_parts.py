@@ -112,5 +112,5 @@ def test_a_request_has_a_bounded_number_of_parts() -> None:
     parts = (read_part("image", LINK),) * (MOST_PARTS // 2)
     messages = tuple(Message(role="user", content="", parts=parts) for _ in range(2))
     InferRequest(skill=SKILL, messages=messages)
-    with pytest.raises(ValueError, match="more than 100"):
+    with pytest.raises(InvalidInput, match="more than 100"):
         InferRequest(skill=SKILL, messages=(*messages, Message(role="user", content="", parts=parts[:1])))

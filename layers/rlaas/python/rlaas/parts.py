@@ -22,6 +22,9 @@ _MEDIA_TYPES: dict[PartType, re.Pattern[str]] = {
     "file": re.compile(r"[a-z]+/[a-z0-9.+-]{1,100}"),
 }
 """The media types that all vendors take who take the part at all."""
+_OTHER_NAMES = {"image/jpg": "image/jpeg"}
+"""What many call a media type, by its own name, which is the only one that Anthropic and Bedrock take."""
+_DATA_URL = re.compile(r"data:([^;,]{1,128})(?:;[^;,]{0,255}){0,8};base64", re.IGNORECASE)
 _IMAGE_TOKENS = 12_000
 """The most tokens of an image: OpenAI's models take up to 10,000 patches of one of detail `original`, some by a factor
 of 1.2; Anthropic's up to 4,784. A `gpt-4o-mini` counts up to 48,169 of its cheap tokens, which settling mends."""
@@ -51,7 +54,7 @@ class Part(WireModel):
     @model_validator(mode="before")
     @classmethod
     def _describe(cls, value: object) -> object:
-        """Say what the `url` holds, whatever the sender says of it."""
+        """Say what the `url` holds, whatever the sender says of it, and write a data URL as all vendors read it."""
         if not isinstance(value, dict) or not isinstance(url := value.get("url"), str):
             return value
         return {**value, **_describe_url(value.get("type"), url)}
@@ -80,38 +83,52 @@ class Part(WireModel):
                 form = (self.media_type or "").removeprefix("audio/")
                 return {"type": "input_audio", "input_audio": {"data": self.data, "format": form}}
             case "file":
-                return {"type": "file", "file": _leave_out_none({"filename": self.name, "file_data": self.url})}
+                return {"type": "file", "file": {"filename": self.name or self._make_name(), "file_data": self.url}}
+
+    def _make_name(self) -> str:
+        """A name for a file that has none, since OpenAI refuses one without: `file.pdf`, `file.csv`, or `file`."""
+        subtype = (self.media_type or "").partition("/")[2]
+        return f"file.{subtype}" if re.fullmatch("[a-z]{2,4}", subtype) else "file"
 
 
 def read_part(part_type: PartType, url: str, *, name: str | None = None, detail: Detail | None = None) -> Part:
     """The part behind `url`. Raises: ValueError, as a validator does, for a URL that is none or holds another type."""
-    return Part.model_construct(type=part_type, url=url, name=name, detail=detail, **_describe_url(part_type, url))
+    return Part.model_construct(type=part_type, name=name, detail=detail, **_describe_url(part_type, url))
 
 
 def _describe_url(part_type: object, url: str) -> dict[str, Any]:
-    """`media_type`, `sha256` and `size` of what `url` holds."""
-    if url.startswith("data:"):
-        media_type, data = _read_data_url(url)
+    """`media_type`, `sha256` and `size` of what `url` holds, and the `url`."""
+    if url[:5].lower() == "data:":
+        media_type, text, data = _read_data_url(url)
         pattern = next((pattern for one, pattern in _MEDIA_TYPES.items() if one == part_type), None)
         if pattern is not None and not pattern.fullmatch(media_type):
             raise ValueError(f"the media type is none of {pattern.pattern}")
-        return {"media_type": media_type, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        head = f"data:{media_type};base64,"
+        url = url if url.startswith(head) else head + text
+        return {"url": url, "media_type": media_type, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
     if len(url) > _LONGEST_LINK or not re.fullmatch(r"https?://[\x21-\x7e]+", url):
         raise ValueError("is neither a data URL (data:<media type>;base64,<data>) nor a link (https://...)")
-    return {"media_type": None, "sha256": hash_text(url), "size": len(url)}
+    return {"url": url, "media_type": None, "sha256": hash_text(url), "size": len(url)}
 
 
 def _leave_out_none(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return {name: item for name, item in value.items() if item is not None}
 
 
-def _read_data_url(url: str) -> tuple[str, bytes]:
-    """The media type and the data. Raises: ValueError for another form than `data:<media type>;base64,<data>`."""
-    head, comma, data = url.partition(",")
-    match = re.fullmatch(r"data:([^;,]{1,128});base64", head)
+def _read_data_url(url: str) -> tuple[str, str, bytes]:
+    """The media type, the base64 and the data. What else the URL says of itself (`;charset=utf-8`) is passed over.
+
+    Raises: ValueError for another form than `data:<media type>;base64,<data>`, and without data.
+    """
+    head, comma, text = url.partition(",")
+    match = _DATA_URL.fullmatch(head)
     if match is None or not comma:
         raise ValueError("a data URL has the form data:<media type>;base64,<data>")
     try:
-        return match[1].lower(), base64.b64decode(data, validate=True)
+        data = base64.b64decode(text, validate=True)
     except binascii.Error:
         raise ValueError("a data URL's data is not base64") from None
+    if not data:
+        raise ValueError("a data URL has no data")
+    media_type = match[1].lower()
+    return _OTHER_NAMES.get(media_type, media_type), text, data

@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from rlaas.chat import Document, Message
-from rlaas.errors import NotFound
+from rlaas.errors import InvalidInput, NotFound
 from rlaas.ids import ExternalId, PolicyId, SkillName, UserId, derive_id, make_bound_id, make_pseudonym, new_id
 from rlaas.inference.gateway import Gateway
 from rlaas.metering.budgets import Cap
@@ -63,7 +63,8 @@ class InferRequest(WireModel):
         if self.inputs is None and self.messages is None:
             raise ValueError("needs inputs")
         if sum(len(message.parts) for message in self.messages or ()) > MOST_PARTS:
-            raise ValueError(f"the messages have more than {MOST_PARTS} images, sounds and files")
+            # no ValueError: doors build the request themselves, where nobody makes a refusal of pydantic's error
+            raise InvalidInput(f"the messages have more than {MOST_PARTS} images, sounds and files", param="messages")
         return self
 
 
