@@ -183,6 +183,11 @@ def test_parameters_of_a_tool_are_an_objects_schema(schema: JsonValue) -> None:
     assert tool["input_schema"] == ({"type": "object"} if own == {"type": "object"} else {"properties": {}, **own, "type": "object"})
 
 
+@pytest.mark.parametrize("effort", ["low", "medium", "high", "xhigh", "max"])
+def test_every_effort_that_anthropic_knows_reaches_it(effort: str) -> None:
+    assert anthropic("claude-opus-4-6", [said("user", "x")], {"reasoning_effort": effort})["output_config"] == {"effort": effort}
+
+
 def test_bedrock_is_told_of_calls_where_no_tools_are_offered() -> None:
     history = [
         said("user", "Where?"),

@@ -93,7 +93,7 @@ def test_a_coding_agents_conversation_is_a_chat_whose_tool_calls_have_their_own_
     )
     assert request.messages == (
         Message(role="user", content="Where is my order?"),
-        Message(role="assistant", content="Let me look.", tool_calls=calls),
+        Message(role="assistant", content="Let me look.", tool_calls=calls, reasoning_content="hm"),
         Message(role="tool", content="sent\n\nWhere is my order?", tool_call_id="toolu_01"),
         Message(role="tool", content="Error: no such order", tool_call_id="call_b"),
         Message(role="user", content="And hurry.\n\nPlease."),

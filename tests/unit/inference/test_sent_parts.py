@@ -81,6 +81,16 @@ def test_a_document_of_text_is_read_as_text() -> None:
     assert turn(document, {"type": "text", "text": "When?"}) == (Message(role="user", content="Terms\n\nPay in June.\n\nWhen?"),)
 
 
+def test_what_the_model_may_know_about_a_document_stands_before_it() -> None:
+    said = {"type": "text", "text": "When?"}
+    pdf = {"type": "document", "context": "Of May.", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}}
+    assert turn(pdf, said) == (Message(role="user", content="Of May.\n\nWhen?", parts=(at(7, read_part("file", PDF)),)),)
+    result = {"type": "tool_result", "tool_use_id": "c", "content": [pdf]}
+    assert turn(result) == (Message(role="tool", content="Of May.", tool_call_id="c", parts=(at(7, read_part("file", PDF)),)),)
+    text = {"type": "document", "title": "Terms", "context": "Of May.", "source": {"type": "text", "data": "Pay in June."}}
+    assert turn(text, said) == (Message(role="user", content="Terms\n\nOf May.\n\nPay in June.\n\nWhen?"),)
+
+
 def test_what_a_tool_shows_belongs_to_its_answer() -> None:
     image = {"type": "image", "source": {"type": "url", "url": LINK}}
     result = {"type": "tool_result", "tool_use_id": "c", "is_error": True, "content": [{"type": "text", "text": "No."}, image]}

@@ -1,6 +1,7 @@
 """The content of Anthropic's messages, read as a chat.
 
-What steers Anthropic's own cache and thinking (`cache_control`, `thinking` blocks) is taken and dropped.
+What steers Anthropic's own cache (`cache_control`) is taken and dropped, and so are the signatures of what was thought:
+they go back to nobody, since Anthropic takes a history without its thoughts.
 """
 
 import json
@@ -10,7 +11,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from rlaas.chat import CalledFunction, Message, ToolCall
-from rlaas.inference.sent_parts import TEXT_OR_LIST, AnyDocument, ImageBlock, Sent, SentPart, TextDocumentBlock, add_parts, join_content
+from rlaas.inference.sent_parts import (
+    TEXT_OR_LIST,
+    AnyDocument,
+    ImageBlock,
+    Sent,
+    SentPart,
+    TextDocumentBlock,
+    add_parts,
+    add_thoughts,
+    join_content,
+)
 from rlaas.wire import Json
 
 PARAGRAPH = "\n\n"
@@ -37,9 +48,10 @@ class ToolUseBlock(Sent):
 
 
 class ThinkingBlock(Sent):
-    """What the model thought, which only Anthropic can read again."""
+    """What the model thought; nothing where only Anthropic can read it again."""
 
     type: Literal["thinking", "redacted_thinking"]
+    thinking: str | None = None
 
 
 def _block_type(block: object) -> str:
@@ -124,7 +136,8 @@ class Turn(Sent):
         if self.role == "assistant":
             calls = tuple(block.plain() for block in self.content if isinstance(block, ToolUseBlock))
             if spoken or calls:
-                yield Message(role="assistant", content=join_content(spoken)[0], tool_calls=calls)
+                thoughts = "".join(block.thinking or "" for block in self.content if isinstance(block, ThinkingBlock))
+                yield add_thoughts(Message(role="assistant", content=join_content(spoken)[0], tool_calls=calls), thoughts)
             return
         results = [block.plain() for block in self.content if isinstance(block, ToolResultBlock)]
         yield from results

@@ -34,6 +34,11 @@ class SentText(Protocol):
 class SentPart(Sent):
     """A part of a message that is no text."""
 
+    @property
+    def text(self) -> str:
+        """What is said of it, before it."""
+        return ""
+
     @cached_property
     def part(self) -> Part:
         """The part as RLaaS has it. Raises: ValueError for one that cannot be read."""
@@ -69,11 +74,11 @@ def join_content(content: str | Iterable[SentText | SentPart], *, between: str =
     text, parts = begin, list[Part]()
     has_text = False
     for item in content:
-        if isinstance(item, SentPart):
-            parts.append(item.part.model_copy(update={"at": len(text)}))
-        else:
+        if item.text or not isinstance(item, SentPart):
             text += between * has_text + item.text
             has_text = True
+        if isinstance(item, SentPart):
+            parts.append(item.part.model_copy(update={"at": len(text)}))
     return text, tuple(parts)
 
 
@@ -211,11 +216,17 @@ class ImageBlock(SentPart):
 
 
 class DocumentBlock(SentPart):
-    """A PDF in Anthropic's API."""
+    """A PDF in Anthropic's API. `context` is what the model may know about it."""
 
     type: Literal["document"]
     source: Annotated[Base64Source | UrlSource, Field(discriminator="type")]
     title: FileName | None = None
+    context: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Its context."""
+        return self.context or ""
 
     @cached_property
     def part(self) -> Part:
@@ -236,11 +247,12 @@ class TextDocumentBlock(Sent):
     type: Literal["document"]
     source: PlainTextSource
     title: FileName | None = None
+    context: str | None = None
 
     @property
     def text(self) -> str:
-        """Its title and its text."""
-        return f"{self.title}\n\n{self.source.data}" if self.title else self.source.data
+        """Its title, its context and its text."""
+        return "\n\n".join(filter(None, (self.title, self.context, self.source.data)))
 
 
 def _source_type(block: object) -> object:
