@@ -11,7 +11,7 @@ from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.models import bedrock, sagemaker
 from rlaas.adapters.models.backends import Backends
 from rlaas.chat import CalledFunction, ChatCall, Message, ToolCall
-from rlaas.errors import InvalidInput
+from rlaas.errors import InvalidInput, PartRefused
 from rlaas.parts import Part, read_part
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 from tests.fakes.model_server import ModelServer, serve_model
@@ -143,6 +143,7 @@ def test_what_a_vendor_does_not_take_is_refused_by_name_before_it_is_asked(serve
     with pytest.raises(InvalidInput, match=words) as refusal:
         ask(server, kind, show(part))
     assert (refusal.value.param, server.requests) == ("messages", [])
+    assert isinstance(refusal.value, PartRefused) == (part is not STORED)  # nobody else has what is not stored
 
 
 def test_openais_chats_have_no_form_for_what_a_tool_shows(server: ModelServer) -> None:

@@ -1,6 +1,7 @@
 """Backends that fail: who answers in their place, and what is stored where nobody does."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -17,7 +18,7 @@ from rlaas.chat import (
     ToolCall,
     ToolCallDelta,
 )
-from rlaas.errors import ContextLengthExceeded, DependencyUnavailable, InvalidInput, RlaasError, TranslationRefused
+from rlaas.errors import ContextLengthExceeded, DependencyUnavailable, InvalidInput, PartRefused, RlaasError, TranslationRefused
 from rlaas.inference.circuit_breakers import CircuitBreakers
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.infer import infer
@@ -167,6 +168,8 @@ LIMITED = RateLimited("it answered 429", retry_after_s=20, quote="slow down")
 WRONG = Misconfigured("it answered 401", quote="what key is this")
 TOO_LONG = ContextLengthExceeded("it is too long", param="messages")
 TRANSLATED = TranslationRefused("it refuses messages", param="messages", quote="that is no block")
+UNSEEN = PartRefused("it takes no image", param="messages")
+BAD = InvalidInput("it refuses temperature", param="temperature")
 DOWN = BackendFailed("it answered 500", retry_after_s=5)
 
 
@@ -199,6 +202,13 @@ class Refusing(EchoBackend):
         (TRANSLATED, DOWN, DependencyUnavailable, 5),
         (TRANSLATED, WRONG, TranslationRefused, None),
         (WRONG, WRONG, Misconfigured, None),
+        (UNSEEN, DOWN, DependencyUnavailable, 5),
+        (UNSEEN, WRONG, PartRefused, None),
+        (UNSEEN, BAD, InvalidInput, None),
+        (DOWN, BAD, DependencyUnavailable, 5),
+        (DOWN, UNSEEN, DependencyUnavailable, 5),
+        (LIMITED, BAD, RateLimited, 20),
+        (WRONG, BAD, InvalidInput, None),
     ],
 )
 def test_of_several_failures_the_caller_hears_the_one_that_he_can_do_something_about(
@@ -212,12 +222,22 @@ def test_of_several_failures_the_caller_hears_the_one_that_he_can_do_something_a
     assert [model for model, _, _ in backend.requests] == ["a", "b"]
 
 
-@pytest.mark.parametrize("error", [LIMITED, WRONG, TOO_LONG, TRANSLATED])
+@pytest.mark.parametrize("error", [LIMITED, WRONG, TOO_LONG, TRANSLATED, UNSEEN])
 def test_the_fallback_answers_before_the_caller_hears_of_a_refusal(error: Exception) -> None:
     answer = ask(MemoryEventStore(), registry=with_fallbacks("a", "b"), backend=Refusing(a=error))
     assert (answer.text.partition(":")[0], answer.decision.fallback) == ("b", True)
     assert "slow down" not in answer.decision.reason
     assert "what key" not in answer.decision.reason
+
+
+@pytest.mark.parametrize(("first", "asked"), [(BAD, ["a"]), (UNSEEN, ["a", "b"]), (DOWN, ["a", "b", "c"])])
+def test_what_is_wrong_with_a_parameter_ends_the_request_unless_somebody_failed_who_might_have_taken_it(
+    first: Exception, asked: list[str]
+) -> None:
+    backend = Refusing(a=first, b=BAD)
+    with suppress(InvalidInput):
+        assert ask(MemoryEventStore(), registry=with_fallbacks("a", "b", "c"), backend=backend).text.startswith("c: ")
+    assert [model for model, _, _ in backend.requests] == asked
 
 
 @pytest.mark.parametrize("error", [LIMITED, WRONG])

@@ -61,6 +61,10 @@ class TranslationRefused(InvalidInput):
     backend may answer."""
 
 
+class PartRefused(InvalidInput):
+    """A backend does not take an image, a sound or a file of the request. Another may."""
+
+
 class Unauthorized(RlaasError):
     """The request has no valid key."""
 

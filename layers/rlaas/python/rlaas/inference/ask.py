@@ -13,12 +13,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from rlaas.chat import BackendFailed, ChatCall, Completion, Delta, NoCapacity, Usage
-from rlaas.errors import ContextLengthExceeded, InvalidInput, RlaasError, TranslationRefused
+from rlaas.errors import InvalidInput, RlaasError
 from rlaas.inference.decide import Assignment
 from rlaas.inference.gateway import Gateway
 from rlaas.inference.render import Actions, Blocked, Question, admit, render_admitted
 from rlaas.inference.spending import is_believable
-from rlaas.inference.unanswered import sum_up
+from rlaas.inference.unanswered import may_be_taken, sum_up
 from rlaas.metering.budgets import NOTHING, Amount
 from rlaas.metering.ledger import Reservation
 from rlaas.policies.backend import BackendSpec
@@ -215,7 +215,7 @@ def _try(
     if error is None:
         gateway.breakers.note_answer(attempt.circuit)
         return _note_fallback(exchange), None
-    if isinstance(error, ContextLengthExceeded | TranslationRefused):  # another model may read more, or need no translation
+    if isinstance(error, InvalidInput) and may_be_taken(error, exchange.failures, exchange.refusals):
         return _note_failure(replace(exchange, error=None), attempt, error.detail, error), None
     if not isinstance(error, BackendFailed):
         return exchange, None

@@ -1,9 +1,22 @@
-"""The error of a request that no backend answered."""
+"""Requests that a backend refuses: whether another may take them, and the error of one that nobody answered."""
 
 from collections.abc import Sequence
 
 from rlaas.chat import Misconfigured, RateLimited
-from rlaas.errors import DependencyUnavailable, InvalidInput, RlaasError
+from rlaas.errors import ContextLengthExceeded, DependencyUnavailable, InvalidInput, PartRefused, RlaasError, TranslationRefused
+
+
+def may_be_taken(error: InvalidInput, failures: Sequence[str], refusals: Sequence[RlaasError]) -> bool:
+    """Whether another backend may take a request that one refuses by `error`, where those before it failed for
+    `failures` and gave `refusals`.
+
+    One that is too long for a model, or shows what it does not see, or was translated wrong, another may take. What is
+    wrong with a parameter is the caller's, unless a backend before failed: that one might have taken it, so that the
+    refusal of its stand-in must not be the last word.
+    """
+    if isinstance(error, ContextLengthExceeded | PartRefused | TranslationRefused):
+        return True
+    return sum(isinstance(refusal, InvalidInput) for refusal in refusals) < len(failures)
 
 
 def sum_up(failures: Sequence[str], refusals: Sequence[RlaasError]) -> RlaasError:

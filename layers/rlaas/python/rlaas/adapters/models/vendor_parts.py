@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from pydantic import JsonValue
 
 from rlaas.chat import Message
-from rlaas.errors import InvalidInput
+from rlaas.errors import InvalidInput, PartRefused
 from rlaas.parts import Part
 
 _PDF = "application/pdf"
 
 
 def check_texts(vendor: str, messages: Iterable[Message]) -> None:
-    """Check that the messages are text alone. Raises: InvalidInput naming the first part."""
+    """Check that the messages are text alone. Raises: PartRefused naming the first part."""
     for message in messages:
         for part in message.parts:
             raise refuse_part(vendor, part)
@@ -22,7 +22,7 @@ def check_texts(vendor: str, messages: Iterable[Message]) -> None:
 
 def check_openai_parts(vendor: str, messages: Iterable[Message]) -> None:
     """Check what OpenAI's chat API has a form for: parts of the user's, and data where it is no image. Raises:
-    InvalidInput."""
+    PartRefused; InvalidInput for a part that is not stored."""
     for message in messages:
         for part in message.parts:
             _read_url(part)
@@ -33,7 +33,8 @@ def check_openai_parts(vendor: str, messages: Iterable[Message]) -> None:
 
 
 def anthropic_block(vendor: str, part: Part) -> JsonValue:
-    """The part in the Messages API. Raises: InvalidInput for a sound, and for a file that is no PDF."""
+    """The part in the Messages API. Raises: PartRefused for a sound, and for a file that is no PDF;
+    InvalidInput for a part that is not stored."""
     if part.type == "audio" or (part.type == "file" and part.media_type not in (None, _PDF)):
         raise refuse_part(vendor, part)
     url = _read_url(part)
@@ -46,7 +47,8 @@ def anthropic_block(vendor: str, part: Part) -> JsonValue:
 
 
 def bedrock_block(vendor: str, part: Part) -> dict[str, object]:
-    """The image in the Converse API. Raises: InvalidInput for anything else, and for an image by its link."""
+    """The image in the Converse API. Raises: PartRefused for anything else, and for an image by its link;
+    InvalidInput for an image that is not stored."""
     if part.type != "image":
         raise refuse_part(vendor, part)
     _read_url(part)
@@ -55,10 +57,10 @@ def bedrock_block(vendor: str, part: Part) -> dict[str, object]:
     return {"image": {"format": re.sub("^image/", "", part.media_type or ""), "source": {"bytes": base64.b64decode(part.data)}}}
 
 
-def refuse_part(vendor: str, part: Part, why: str = "") -> InvalidInput:
+def refuse_part(vendor: str, part: Part, why: str = "") -> PartRefused:
     """The error for a part that the vendor does not take."""
     noun = "sound" if part.type == "audio" else part.type
-    return InvalidInput(f"{vendor} takes no {noun}{why}", param="messages")
+    return PartRefused(f"{vendor} takes no {noun}{why}", param="messages")
 
 
 def _read_url(part: Part) -> str:
