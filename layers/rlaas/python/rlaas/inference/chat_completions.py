@@ -7,7 +7,7 @@ policy says; one that the backend does not take is refused by name.
 """
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
@@ -16,7 +16,7 @@ from rlaas.inference.chat_completion_chunks import build_usage, describe_process
 from rlaas.inference.chat_messages import ChatMessage, to_messages
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.record import Answer
-from rlaas.inference.skill_request import SkillRequest, extras
+from rlaas.inference.skill_request import NotSupported, SkillRequest, extras
 from rlaas.wire import Json, WireModel
 
 
@@ -49,6 +49,10 @@ class ChatRequest(SkillRequest):
     tool_choice: str | dict[str, Json] | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Json] | None = None
+    modalities: tuple[Literal["text"], ...] | None = Field(default=None, description="Answers are texts: no sound is passed on.")
+    audio: NotSupported = None
+    functions: NotSupported = Field(default=None, description="Send `tools`.")
+    function_call: NotSupported = Field(default=None, description="Send `tool_choice`.")
 
     @field_validator("stream_options")
     @classmethod

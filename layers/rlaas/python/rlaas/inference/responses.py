@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, WithJsonSchema
+from pydantic import Discriminator, Field, JsonValue, Tag
 
 from rlaas.chat import Message, Processing, Usage
 from rlaas.errors import InvalidInput, RlaasError
@@ -18,7 +18,7 @@ from rlaas.inference.earlier_response import MARK, find_earlier, find_items
 from rlaas.inference.record import Answer
 from rlaas.inference.response_items import InputItem, Item, output_items, to_messages
 from rlaas.inference.sent_parts import TEXT_OR_LIST
-from rlaas.inference.skill_request import SkillRequest, extras
+from rlaas.inference.skill_request import NotSupported, SkillRequest, extras
 from rlaas.privacy.scrub import Scrubber
 from rlaas.telemetry.store import EventStore
 from rlaas.wire import Json, WireModel
@@ -27,16 +27,6 @@ INCOMPLETE = frozenset({"length", "content_filter", "cancelled"})
 """Why answers ended that are not whole, in a chat's words."""
 _REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """The same in this API's words."""
-
-
-def _refuse(value: JsonValue) -> JsonValue:
-    if value is not None:
-        raise ValueError("is not supported here: leave it out")
-    return value
-
-
-NotSupported = Annotated[JsonValue, AfterValidator(_refuse), WithJsonSchema({"type": "null"})]
-"""A field of OpenAI's that is refused unless it is null."""
 
 
 class FunctionTool(WireModel):

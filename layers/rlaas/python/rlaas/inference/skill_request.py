@@ -4,7 +4,7 @@ is, and RLaaS's extras under `rlaas::`; and RLaaS's own fields of the answers.""
 import re
 from typing import Annotated, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, WithJsonSchema, model_validator
 
 from rlaas.chat import Document
 from rlaas.errors import NotFound
@@ -16,6 +16,16 @@ from rlaas.wire import WireModel
 PREFIX = "rlaas::"
 _MODEL = re.compile(rf"{PREFIX}(([a-z0-9]+(?:-[a-z0-9]+)*)(?:@v[1-9][0-9]{{0,7}})?)")
 _LONGEST_SKILL = 28
+
+
+def _refuse(value: JsonValue) -> JsonValue:
+    if value is not None:
+        raise ValueError("is not supported here: leave it out")
+    return value
+
+
+NotSupported = Annotated[JsonValue, AfterValidator(_refuse), WithJsonSchema({"type": "null"})]
+"""A field of OpenAI's that is refused unless it is null."""
 
 
 class Extras(WireModel):

@@ -148,6 +148,7 @@ _NO_EFFECT: Mapping[str, JsonValue] = {
     "tools": [],
     "parallel_tool_calls": True,
     "response_format": {"type": "text"},
+    "modalities": ["text"],
     "store": False,
 }
 """Parameters at the value that means the same as leaving them out."""
