@@ -111,5 +111,9 @@ def test_most_tokens_of_a_part_are_those_of_vendors_rules() -> None:
     ten_seconds = base64.b64encode(bytes(10_000)).decode()
     assert read_part("image", LINK).most_tokens >= 4_784
     assert read_part("audio", f"data:audio/mp3;base64,{ten_seconds}").most_tokens >= 100
-    assert read_part("file", f"data:application/pdf;base64,{ten_seconds}").most_tokens == 10_000
+    assert read_part("file", f"data:text/csv;base64,{ten_seconds}").most_tokens == 10_000
+    assert read_part("file", f"data:text/csv;base64,{base64.b64encode(bytes(300_001)).decode()}").most_tokens == 300_000
     assert read_part("file", LINK).most_tokens == 300_000
+    pages = b"<</Type/Pages/Count 100/Kids[" + b"3 0 R " * 100 + b"]>>"
+    for media_type in ("application/pdf", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"):
+        assert read_part("file", f"data:{media_type};base64,{base64.b64encode(pages).decode()}").most_tokens >= 100 * 3_000

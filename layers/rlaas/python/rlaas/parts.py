@@ -29,7 +29,8 @@ _IMAGE_TOKENS = 12_000
 """The most tokens of an image: OpenAI's models take up to 10,000 patches of one of detail `original`, some by a factor
 of 1.2; Anthropic's up to 4,784. A `gpt-4o-mini` counts up to 48,169 of its cheap tokens, which settling mends."""
 _FILE_TOKENS = 300_000
-"""The most tokens of a file: 3,000 for each of 100 pages, by Anthropic's guide to PDFs."""
+"""The most tokens of a file: 3,000 for each of 100 pages, by Anthropic's guide to PDFs. How many bytes it has says
+nothing of it, unless it is text: a PDF may show one page a hundred times, and office files are packed."""
 _BYTES_OF_SOUND_PER_TOKEN = 100
 """Ten tokens a second, by OpenAI's guide, of the slowest MP3 (8 kbit/s)."""
 
@@ -72,7 +73,8 @@ class Part(WireModel):
         size = self.size if self.media_type is not None else None
         if self.type == "audio":
             return (size or 0) // _BYTES_OF_SOUND_PER_TOKEN + 1
-        return min(size or _FILE_TOKENS, _FILE_TOKENS)
+        is_text = self.media_type is not None and self.media_type.startswith("text/")
+        return min(size, _FILE_TOKENS) if is_text and size is not None else _FILE_TOKENS
 
     def plain(self) -> dict[str, JsonValue]:
         """The part in the format of OpenAI's chat API."""
