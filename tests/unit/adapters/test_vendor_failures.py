@@ -156,7 +156,7 @@ def test_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> Non
 
 def test_what_says_no_more_than_leaving_it_out_is_left_out_and_the_rest_is_refused_by_name() -> None:
     parameters = {"n": 1, "logprobs": False, "seed": None, "stop": [], "temperature": 1.0, "modalities": ["text"]}
-    parameters["stream_options"] = {"include_usage": True}
+    parameters |= {"stream_options": {"include_usage": True}, "prompt_cache_key": "support", "service_tier": "auto"}
     assert select_parameters("Anthropic", parameters, frozenset({"stop"}), defaults={"temperature": 1}) == {}
     for name, value in {"n": 2, "logprobs": True, "seed": 0, "banana": "x"}.items():
         with pytest.raises(InvalidInput) as refused:
@@ -182,7 +182,7 @@ def test_anthropics_complaints_name_their_parameter_first(message: str, param: s
     assert find_parameter(message) == param
 
 
-@pytest.mark.parametrize("param", [None, "messages", "tools", "tool_choice"])
+@pytest.mark.parametrize("param", [None, "messages", "messages[2].content", "tools.0.function", "tool_choice"])
 def test_a_refusal_of_what_only_the_translation_wrote_is_ours_and_logged_without_the_request(
     param: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:

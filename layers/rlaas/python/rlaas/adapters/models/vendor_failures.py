@@ -75,7 +75,7 @@ def failure(
 def blame_translation(vendor: str, error: RlaasError) -> RlaasError:
     """The error for a request that RLaaS translated and the vendor finds wrong (400): TranslationRefused, which is
     logged, where `error` names nothing that stands in the caller's request in the same form."""
-    if type(error) is not InvalidInput or error.param not in _TRANSLATED:
+    if type(error) is not InvalidInput or (error.param and re.split(r"[.\[]", error.param)[0]) not in _TRANSLATED:
         return error
     _LOG.warning("translation refused", extra={"vendor": vendor, "detail": error.detail})
     return TranslationRefused(error.detail, param=error.param, code=error.code, quote=error.quote)
@@ -115,7 +115,7 @@ def select_parameters(
     selection: dict[str, JsonValue] = {
         name: value
         for name, value in parameters.items()
-        if value is not None and name != "stream_options" and not (name in no_effect and no_effect[name] == value)
+        if value is not None and name not in _HINTS and not (name in no_effect and no_effect[name] == value)
     }
     for name in selection:
         if name not in supported:
@@ -137,6 +137,8 @@ def make_usage(*, input_tokens: int, output_tokens: int, cached_tokens: int = 0,
         return None
 
 
+_HINTS = frozenset({"stream_options", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"})
+"""Parameters that change nothing in an answer: for OpenAI's own cache, and for streams, which are asked for as such."""
 _NO_EFFECT: Mapping[str, JsonValue] = {
     "n": 1,
     "frequency_penalty": 0,
@@ -149,6 +151,7 @@ _NO_EFFECT: Mapping[str, JsonValue] = {
     "parallel_tool_calls": True,
     "response_format": {"type": "text"},
     "modalities": ["text"],
+    "service_tier": "auto",
     "store": False,
 }
 """Parameters at the value that means the same as leaving them out."""
