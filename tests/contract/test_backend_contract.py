@@ -10,8 +10,8 @@ from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.models import bedrock as bedrock_backend
 from rlaas.adapters.models import sagemaker as sagemaker_backend
 from rlaas.adapters.models.backends import Backends
-from rlaas.chat import BackendFailed, ChatCall, Delta, Message, Usage
-from rlaas.errors import DependencyUnavailable, InvalidInput
+from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Delta, Message, ToolCall, Usage
+from rlaas.errors import DependencyUnavailable, InvalidInput, TranslationRefused
 from rlaas.policies.backend import AnthropicBackend, Backend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 from tests.fakes.backend import EchoBackend
 from tests.fakes.model_server import ModelServer, serve_model
@@ -149,6 +149,29 @@ def test_a_server_that_cannot_be_reached_may_be_asked_again(
     with pytest.raises(BackendFailed, match="could not be reached") as unreached:
         BACKENDS.complete(away, CALL, timeout_s=0.9)
     assert unreached.value.safe_to_repeat
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("kind", ["openai", "sagemaker"])
+def test_a_history_that_was_changed_for_the_server_is_not_the_callers_where_the_server_refuses_it(
+    server: ModelServer, kind: str, streams: bool
+) -> None:
+    def ask(arguments: str) -> type[Exception]:
+        tool_call = ToolCall(id="call_1", function=CalledFunction(name="f", arguments=arguments))
+        answered = (
+            Message(role="assistant", content="", tool_calls=(tool_call,)),
+            Message(role="tool", content="7", tool_call_id="call_1"),
+        )
+        call = replace(CALL, messages=(*CALL.messages, *answered, CALL.messages[-1]))
+        backends, spec = Backends(Keys(None), private_addresses=True), SPECS[kind](server.url)
+        with pytest.raises(InvalidInput) as refused:
+            _ = [*backends.stream(spec, call, timeout_s=5)] if streams else backends.complete(spec, call, timeout_s=5)
+        assert refused.value.param == "messages"
+        return type(refused.value)
+
+    server.refuses.add("messages")
+    assert ask('{"n": 1}') is InvalidInput
+    assert ask("{broken") is TranslationRefused
 
 
 def test_the_trace_travels_to_the_vendor(server: ModelServer, spec: BackendSpec) -> None:

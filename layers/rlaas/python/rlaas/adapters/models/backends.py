@@ -1,6 +1,7 @@
 """The servers where policies' models answer: an adapter for each kind, loaded when it is first valid."""
 
 from collections.abc import Generator
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.models.history_rules import find_rules
 from rlaas.adapters.models.valid_history import ValidCall, make_valid
 from rlaas.chat import ChatCall, Completion, Delta, Misconfigured
+from rlaas.errors import InvalidInput, RlaasError
 from rlaas.policies.allowed_models import EVERY_MODEL, AllowedModels
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 
@@ -32,9 +34,15 @@ class Backends:
         self._allowed = allowed
 
     def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
-        """The whole answer within `timeout_s` seconds. Raises: BackendFailed, InvalidInput naming the parameter."""
+        """The whole answer within `timeout_s` seconds. Raises: BackendFailed, InvalidInput naming the parameter,
+        TranslationRefused for what the caller did not send so."""
         valid = self._prepare(backend, call)
-        return valid.name_tools(self._complete(backend, valid.call, timeout_s))
+        try:
+            return valid.name_tools(self._complete(backend, valid.call, timeout_s))
+        except InvalidInput as error:
+            if not valid.is_changed:
+                raise
+            raise _blame_change(backend, error) from None
 
     def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
         """The answer piece by piece, `timeout_s` seconds between pieces; the request is sent when the first piece is
@@ -43,7 +51,8 @@ class Backends:
         Raises: as `complete`.
         """
         valid = self._prepare(backend, call)
-        return valid.name_tools_in_stream(self._stream(backend, valid.call, timeout_s))
+        deltas = self._stream(backend, valid.call, timeout_s)
+        return valid.name_tools_in_stream(_blame_change_in_stream(backend, deltas) if valid.is_changed else deltas)
 
     def _complete(self, backend: BackendSpec, call: ChatCall, timeout_s: float) -> Completion:
         match backend:
@@ -103,3 +112,18 @@ class Backends:
         from rlaas.adapters.models.bedrock import BedrockModels
 
         return BedrockModels()
+
+
+def _blame_change(backend: BackendSpec, error: InvalidInput) -> RlaasError:
+    """The error for a request that the vendor refuses as it was made valid for it."""
+    from rlaas.adapters.models.vendor_failures import blame_translation
+
+    return blame_translation(backend.kind, error)
+
+
+def _blame_change_in_stream(backend: BackendSpec, deltas: Generator[Delta, None, None]) -> Generator[Delta, None, None]:
+    with closing(deltas):
+        try:
+            yield from deltas
+        except InvalidInput as error:
+            raise _blame_change(backend, error) from None

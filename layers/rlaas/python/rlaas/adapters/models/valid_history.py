@@ -40,10 +40,12 @@ _Place = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class ValidCall:
-    """A call that a vendor takes, and the caller's names of the tools that have another name in it."""
+    """A call that a vendor takes, the caller's names of the tools that have another name in it, and whether anything in
+    it is another than the caller's."""
 
     call: ChatCall
     callers_names: Mapping[str, str]
+    is_changed: bool
 
     def name_tools(self, completion: Completion) -> Completion:
         """The vendor's answer with the caller's names of tools."""
@@ -85,7 +87,8 @@ def make_valid(call: ChatCall, rules: HistoryRules) -> ValidCall:
     if rules.speaks_after_results:
         messages = list(_speak_after_results(messages))
     valid = replace(call, messages=tuple(messages), parameters=parameters)
-    return ValidCall(valid, {new: old for old, new in names.items()})
+    is_changed = parameters is not call.parameters or [*map(id, valid.messages)] != [*map(id, call.messages)]
+    return ValidCall(valid, {new: old for old, new in names.items()}, is_changed)
 
 
 def _make_calls_valid(
