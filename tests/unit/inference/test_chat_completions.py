@@ -19,9 +19,10 @@ HELLO = {"model": "rlaas::reply", "messages": [{"role": "user", "content": "Hell
         ({"audio": {"voice": "alloy", "format": "wav"}}, "audio"),
         ({"functions": [{"name": "f", "parameters": {}}]}, "functions"),
         ({"function_call": "auto"}, "function_call"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "g"}}]}, "tools"),
     ],
 )
-def test_sound_and_calls_by_their_old_name_are_refused_since_no_answer_would_have_them(fields: dict[str, Any], param: str) -> None:
+def test_sound_and_calls_by_other_names_are_refused_since_no_answer_would_have_them(fields: dict[str, Any], param: str) -> None:
     body = {**HELLO, **fields}
     with pytest.raises(ValidationError) as refusal:
         ChatRequest.model_validate_json(json.dumps(body))

@@ -54,6 +54,13 @@ class ChatRequest(SkillRequest):
     functions: NotSupported = Field(default=None, description="Send `tools`.")
     function_call: NotSupported = Field(default=None, description="Send `tool_choice`.")
 
+    @field_validator("tools")
+    @classmethod
+    def _have_calls_that_are_read(cls, tools: tuple[dict[str, Json], ...] | None) -> tuple[dict[str, Json], ...] | None:
+        if any(tool.get("type") == "custom" for tool in tools or ()):
+            raise ValueError("tools of type custom are not supported here: send functions")
+        return tools
+
     @field_validator("stream_options")
     @classmethod
     def _of_a_stream(cls, options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
