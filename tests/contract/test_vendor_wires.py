@@ -175,7 +175,7 @@ def ask(spec: BackendSpec, call: ChatCall, *, streams: bool) -> tuple[Completion
     return None, deltas
 
 
-@pytest.mark.parametrize("host", ["api.openai.com", "eu.api.openai.com"])
+@pytest.mark.parametrize("host", ["api.openai.com", "eu.api.openai.com", "acme.openai.azure.com"])
 def test_openai_itself_is_told_max_tokens_by_its_new_name(server: Vendor, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     here = [(2, 1, 6, "", ("127.0.0.1", int(server.url.rpartition(":")[2])))]
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: here)

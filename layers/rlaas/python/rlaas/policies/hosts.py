@@ -8,6 +8,7 @@ from pydantic import Field
 
 OPENAI = "api.openai.com"
 ANTHROPIC = "api.anthropic.com"
+_AZURE = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
 
 _HOST = re.compile(r"https?://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::\d{1,5})?(?:/.*)?", re.DOTALL)
 
@@ -19,8 +20,8 @@ def find_host(base_url: str) -> str | None:
 
 
 def is_openai(host: str | None) -> bool:
-    """Whether OpenAI itself answers at the host: a region of its own has a name before it (`eu.api.openai.com`)."""
-    return host is not None and (host == OPENAI or host.endswith(f".{OPENAI}"))
+    """Whether OpenAI's own API answers at the host: OpenAI's, that of one of its regions, or a customer's on Azure."""
+    return host is not None and (host == OPENAI or host.endswith((f".{OPENAI}", *_AZURE)))
 
 
 def may_be_sent(base_url: str, *, hosts: Collection[str], own: str) -> bool:

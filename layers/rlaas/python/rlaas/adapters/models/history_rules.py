@@ -16,7 +16,6 @@ CEREBRAS = "api.cerebras.ai"
 DEEPSEEK = "api.deepseek.com"
 GOOGLE = "generativelanguage.googleapis.com"
 _MOONSHOT = (".moonshot.ai", ".moonshot.cn")
-_AZURE = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ def find_rules(backend: BackendSpec) -> HistoryRules:
 def _rules_at(host: str, model: str) -> HistoryRules:
     if host == GOOGLE:
         return _GEMINI if re.search(r"gemini-([3-9]|\d\d)", model) else _OLDER_GEMINI
-    if is_openai(host) or host.endswith(_AZURE):
+    if is_openai(host):
         return _OPENAI
     if host == MISTRAL or _OF_MISTRAL.search(model):
         return _MISTRAL
