@@ -10,6 +10,7 @@ from rlaas.adapters.models.history_rules import find_rules
 from rlaas.adapters.models.openai_chat import chat_body
 from rlaas.adapters.models.valid_history import ValidCall, make_valid
 from rlaas.chat import CalledFunction, ChatCall, Message, ToolCall
+from rlaas.parts import read_part
 from rlaas.policies.backend import BackendSpec
 
 TEXTS = st.sampled_from(["Hello", "\n\n", "", " ", "two\nlines ", "grüß dich"]) | st.text(max_size=20)
@@ -25,7 +26,16 @@ ANY_MESSAGES = st.lists(
     max_size=8,
 ).map(tuple)
 """Any messages at all: of several vendors, cut off, in disorder, with results and without."""
+IMAGE = read_part("image", "data:image/png;base64,AAAA")
+IMAGES = st.lists(st.integers(0, 20).map(lambda place: IMAGE.model_copy(update={"at": place})), max_size=2).map(tuple)
 SCHEMAS: list[JsonValue] = [{}, None, {"type": "object"}, {"properties": {"n": {"type": "integer"}}}, {"type": "object", "properties": {}}]
+
+
+@st.composite
+def illustrated_histories(draw: st.DrawFn) -> tuple[Message, ...]:
+    """Any messages at all, with images in some."""
+    shown = draw(st.sampled_from([("user",), ("tool",), ("user", "tool")]))
+    return tuple(message.model_copy(update={"parts": draw(IMAGES)}) if message.role in shown else message for message in draw(ANY_MESSAGES))
 
 
 @st.composite
@@ -87,4 +97,4 @@ def result(id_: str, content: str = "done") -> Message:
 
 
 def say_nothing(messages: Sequence[Message]) -> bool:
-    return not any(message.content.strip() or message.tool_calls for message in messages)
+    return not any(message.content.strip() or message.tool_calls or message.parts for message in messages)

@@ -23,6 +23,7 @@ from tests.unit.adapters.histories import (
     ANY_MESSAGES,
     SCHEMAS,
     call,
+    illustrated_histories,
     openai,
     openai_histories,
     parameters_of_calls,
@@ -57,13 +58,13 @@ def bedrock(model: str, messages: Sequence[Message], parameters: dict[str, JsonV
     return converse_request(model, valid(BedrockBackend(model=model), messages, parameters).call)
 
 
-@given(st.sampled_from(list(CLAUDES)), ANY_MESSAGES | openai_histories(), parameters_of_calls())
+@given(st.sampled_from(list(CLAUDES)), illustrated_histories() | openai_histories(), parameters_of_calls())
 def test_any_history_is_valid_for_anthropic(model: str, messages: tuple[Message, ...], parameters: dict[str, JsonValue]) -> None:
     assume(not say_nothing(messages))
     assert check_anthropic_request(anthropic(model, messages, parameters), ends_with_assistant=CLAUDES[model]) == []
 
 
-@given(st.sampled_from(list(BEDROCKS)), ANY_MESSAGES | openai_histories(), parameters_of_calls())
+@given(st.sampled_from(list(BEDROCKS)), illustrated_histories() | openai_histories(), parameters_of_calls())
 def test_any_history_is_valid_for_bedrock(model: str, messages: tuple[Message, ...], parameters: dict[str, JsonValue]) -> None:
     assume(not say_nothing(messages))
     assert check_converse_request(bedrock(model, messages, parameters), ends_with_assistant=BEDROCKS[model]) == []
@@ -83,7 +84,7 @@ def test_what_is_valid_already_stays_as_it_is(messages: tuple[Message, ...], par
         except InvalidInput:
             continue
         again = make_valid(once.call, find_rules(spec))
-        assert (again.call, again.callers_names) == (once.call, {})
+        assert (again.call, again.callers_names, again.is_changed) == (once.call, {}, False)
 
 
 CLAUDES_TEXTS = st.text("ab \n", min_size=1, max_size=6).filter(lambda text: text == text.strip())

@@ -87,7 +87,7 @@ def make_valid(call: ChatCall, rules: HistoryRules) -> ValidCall:
     if rules.speaks_after_results:
         messages = list(_speak_after_results(messages))
     valid = replace(call, messages=tuple(messages), parameters=parameters)
-    is_changed = parameters is not call.parameters or [*map(id, valid.messages)] != [*map(id, call.messages)]
+    is_changed = parameters is not call.parameters or valid.messages != call.messages
     return ValidCall(valid, {new: old for old, new in names.items()}, is_changed)
 
 
