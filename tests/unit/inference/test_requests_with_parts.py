@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from rlaas.chat import ChatCall, Message
-from rlaas.errors import Conflict, InvalidInput
+from rlaas.chat import ChatCall, Completion, Message
+from rlaas.errors import Conflict, InvalidInput, PartRefused
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.earlier_response import find_earlier
 from rlaas.inference.infer import infer
 from rlaas.inference.record import Answer
 from rlaas.inference.spending import count_prompt_tokens
 from rlaas.parts import MOST_PARTS, Part, read_part
+from rlaas.policies.backend import BackendSpec
 from rlaas.preferences.pairs import build_pairs
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings
@@ -23,7 +24,7 @@ from rlaas.telemetry.ingest import prepare
 from tests.fakes.backend import EchoBackend
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import NOW, SKILL, TENANT, furnish_registry
+from tests.fakes.worlds import NOW, SKILL, TENANT, furnish_registry, make_canary_route
 from tests.unit.inference.asking import ASKER, BLOCK_LIST, gateway, guard_policy
 
 DATA = base64.b64encode(b"a picture of kim@shop.example").decode()
@@ -78,6 +79,23 @@ def test_a_request_with_images_has_no_shadows() -> None:
     shadow = Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0)
     assert ask(MemoryEventStore(), registry=furnish_registry((shadow,))).decision.shadows == (f"{SKILL}@v2",)
     assert ask(MemoryEventStore(), IMAGES[0], registry=furnish_registry((shadow,))).decision.shadows == ()
+
+
+def test_the_control_answers_for_a_canary_that_reads_text_alone() -> None:
+    class Reader(EchoBackend):
+        """The model v2 reads text alone."""
+
+        def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+            if backend.model == "v2" and any(message.parts for message in call.messages):
+                raise PartRefused("it takes no image", param="messages")
+            return super().complete(backend, call, timeout_s=timeout_s)
+
+    registry = furnish_registry((make_canary_route(2, 1.0),))
+    read = ask(MemoryEventStore(), registry=registry, backend=Reader())
+    assert (read.text.partition(":")[0], read.decision.fallback) == ("v2", False)
+    seen = ask(MemoryEventStore(), IMAGES[0], registry=registry, backend=Reader())
+    assert (seen.text.partition(":")[0], seen.decision.fallback) == ("v1", True)
+    assert "it takes no image" in seen.decision.reason
 
 
 def test_where_a_guardrail_changes_the_text_images_go_before_it() -> None:
