@@ -66,7 +66,7 @@ def test_who_wants_the_thoughts_of_who_called_tools_gets_his_own_or_a_blank(spec
     assert openai(spec, [said("user", "x"), said("assistant", "y"), said("user", "z")])[1] == {"role": "assistant", "content": "y"}
 
 
-@pytest.mark.parametrize("spec", [*OPENAIS, server("gpt-oss-120b", "api.cerebras.ai"), MISTRAL])
+@pytest.mark.parametrize("spec", [*OPENAIS, server("gpt-oss-120b", "api.cerebras.ai"), MISTRAL, GEMINI])
 def test_thoughts_stay_away_from_who_refuses_them(spec: OpenAIBackend) -> None:
     thought = said("assistant", "y").model_copy(update={"reasoning_content": "Let me look."})
     assert "reasoning_content" not in str(openai(spec, [said("user", "x"), thought, said("user", "z")]))

@@ -44,6 +44,8 @@ class HistoryRules:
     """Whether the arguments of calls have to be JSON objects."""
     extra_fields: bool = True
     """Whether messages may have the fields of other vendors (`reasoning_content`, `extra_content`)."""
+    takes_thoughts: bool = True
+    """Whether messages may have `reasoning_content`, where they may have other vendors' fields."""
     unsigned: Mapping[str, JsonValue] | None = None
     """The `extra_content` of calls that have none because another vendor's model made them."""
     unthought: str | None = None
@@ -67,7 +69,8 @@ _MISTRAL = HistoryRules(
 )
 """Its open library `mistral-common`, by which its API and vLLM check what its models are asked, has these rules."""
 _GROQ = HistoryRules(object_arguments=True, extra_fields=False)
-_OLDER_GEMINI = HistoryRules(call_ids=_ANY_ID, takes_turns=True, ends_with_assistant=False, object_arguments=True)
+_OLDER_GEMINI = HistoryRules(call_ids=_ANY_ID, takes_turns=True, ends_with_assistant=False, object_arguments=True, takes_thoughts=False)
+"""Google refuses fields that it does not know; Gemini's thoughts come back by their signature in `extra_content`."""
 _GEMINI = replace(_OLDER_GEMINI, unsigned={"google": {"thought_signature": "skip_thought_signature_validator"}})
 """Gemini refuses calls without a signature since its third generation, but for this one: see its guide to thought
 signatures, on histories of other models."""

@@ -82,6 +82,8 @@ def make_valid(call: ChatCall, rules: HistoryRules) -> ValidCall:
         parameters = _rename_in_parameters(parameters, names)
     if not rules.extra_fields:
         messages = [message.without_extras() for message in messages]
+    elif not rules.takes_thoughts:
+        messages = [_forget(message) for message in messages]
     if rules.takes_turns:
         messages = _take_turns(messages, ends_with_assistant=rules.ends_with_assistant)
     if rules.speaks_after_results:
@@ -241,6 +243,11 @@ def _think(message: Message, thoughts: str) -> Message:
     if message.role != "assistant" or message.reasoning_content:
         return message
     return message.model_copy(update={"reasoning_content": thoughts})
+
+
+def _forget(message: Message) -> Message:
+    """The message without thoughts."""
+    return message if message.reasoning_content is None else message.model_copy(update={"reasoning_content": None})
 
 
 def _speak_after_results(messages: Iterable[Message]) -> Iterator[Message]:
