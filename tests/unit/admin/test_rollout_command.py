@@ -58,6 +58,5 @@ def test_what_is_refused_says_why(url: str, arguments: tuple[str, ...], expected
     assert expected in result.output
 
 
-def test_without_a_service_it_says_so() -> None:
-    assert "the service did not answer" in rlaas("http://127.0.0.1:9", "show", "rol_1").output
+def test_a_text_that_is_no_skills_name_is_refused() -> None:
     assert "is no skill's name" in CliRunner().invoke(rollout_command, ["--skill", "A B", "show", "x"]).output

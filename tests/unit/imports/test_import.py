@@ -212,9 +212,9 @@ def test_a_batch_refused_whole_is_sent_in_halves(service: Service, rlaas_import:
 @pytest.mark.parametrize(
     ("arguments", "env", "message"),
     [
-        (("--api-key", "rlk_1_wrong"), {}, "the service refused the key: the key is not known"),
-        ((), {"RLAAS_API_KEY": ""}, "give --api-key KEY or set RLAAS_API_KEY"),
-        ((), {"RLAAS_API_URL": ""}, "give --api-url URL or set RLAAS_API_URL"),
+        (("--api-key", "rlk_1_wrong"), {}, "the service refused the key: HTTP 401: the key is not known"),
+        ((), {"RLAAS_API_KEY": ""}, "(--api-key), or set RLAAS_API_KEY"),
+        ((), {"RLAAS_API_URL": ""}, "(--api-url), or set RLAAS_API_URL"),
         (("--api-url", "example"), {}, "'example' is no address"),
         (("--map", "text=a"), {}, "--map is for csv"),
         (("--rating", "a"), {}, "--rating is for langfuse"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import TypeAlias, cast
 
 import click
@@ -11,7 +12,11 @@ import httpx
 
 from rlaas_sdk.configuration import resolve_destination
 from rlaas_sdk.errors import NotConfigured
+from rlaas_sdk.failures import describe_failure, describe_response, is_final, read_error
+from rlaas_sdk.inference import RETRYABLE_STATUSES
+from rlaas_sdk.transport import draw_backoff_s, open_client
 
+_TRIES = 3
 JsonObject: TypeAlias = "dict[str, object]"
 _SKILL = re.compile(r"(?=.{1,28}\Z)[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -21,27 +26,49 @@ class AdminService:
 
     def __init__(self, path: str, api_url: str | None, api_key: str | None) -> None:
         try:
-            url, key = resolve_destination(api_url, api_key)
+            self._address, key = resolve_destination(api_url, api_key)
+            self._http = open_client(key, httpx.Timeout(30.0, connect=5.0))
         except NotConfigured as error:
             raise click.UsageError(str(error)) from None
-        self._http = httpx.Client(
-            base_url=f"{url}/v1/admin/{path}", headers={"Authorization": f"Bearer {key}"}, timeout=httpx.Timeout(30.0)
-        )
+        self._http.base_url = httpx.URL(f"{self._address}/v1/admin/{path}")
 
     def call(self, method: str, path: str, body: JsonObject | None = None) -> JsonObject:
-        """The JSON object that the service answers. Raises: click.ClickException."""
-        try:
-            response = self._http.request(method, path, json=body)
-        except httpx.TransportError as error:
-            raise click.ClickException(f"the service did not answer: {type(error).__name__} {error}") from None
-        if response.is_success:
-            return cast("JsonObject", response.json())
-        try:
-            details = response.json()["error"]
-            message = f"{details['message']}" + (f" (at {details['param']})" if details.get("param") else "")
-        except (ValueError, KeyError, TypeError):
-            message = response.text[:300]
-        raise click.ClickException(f"{response.status_code}: {message}")
+        """The JSON object that the service answers; what only reads is tried `_TRIES` times. Raises:
+        click.ClickException."""
+        attempt = 1
+        while True:
+            try:
+                response = self._http.request(method, path, json=body)
+            except httpx.RequestError as error:
+                why, advice, may_pass = describe_failure(error), f"; is {self._address} the service's address?", not is_final(error)
+            else:
+                if response.is_success and isinstance(answer := _read_json(response), _Answer):
+                    return answer
+                why, advice, may_pass = describe_response(response), self._advise(response), response.status_code in RETRYABLE_STATUSES
+            if method != "GET" or not may_pass or attempt == _TRIES:
+                raise click.ClickException(why + advice)
+            click.echo(f"{why}; trying again", err=True)
+            time.sleep(draw_backoff_s(attempt))
+            attempt += 1
+
+    def _advise(self, response: httpx.Response) -> str:
+        if read_error(response) is None:
+            return f"; is {self._address} the service's address?"
+        return "; check --api-key" if response.status_code in (401, 403) else ""
+
+
+class _Answer(dict[str, object]):
+    """An answer's object. What it lacks ends the command: another service answered, or another version."""
+
+    def __missing__(self, name: str) -> object:
+        raise click.ClickException(f"the answer has no {name!r}; is this the service's address, and of this command's version?")
+
+
+def _read_json(response: httpx.Response) -> object:
+    try:
+        return response.json(object_hook=_Answer)
+    except ValueError:
+        return None
 
 
 def _check_skill(_context: click.Context, _parameter: click.Parameter, value: str) -> str:

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from rlaas_sdk.errors import InferenceFailed
 from rlaas_sdk.events import About, Message
-from rlaas_sdk.inference import Answer, Request, Result, build_inference_request, build_token_request
+from rlaas_sdk.inference import Answer, Request, Result, Retry, Tries, build_inference_request, build_token_request, read_failure
 from rlaas_sdk.recorder import Recorder
-from rlaas_sdk.transport import draw_backoff_s
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -58,14 +56,14 @@ class Client(Recorder):
 
     def _ask_in_thread(self, request: Request[Result]) -> Result:
         headers = self._headers(request)
-        deadline = time.monotonic() + self._infer_timeout_s
+        deadline, tries = time.monotonic() + self._infer_timeout_s, Tries()
         # In a thread of its own, so that no resolver, connection or answer delays the caller beyond the timeout.
         outcome: queue.SimpleQueue[Result | Exception] = queue.SimpleQueue()
-        threading.Thread(target=self._ask_until, args=(deadline, request, headers, outcome), name="rlaas-ask", daemon=True).start()
+        threading.Thread(target=self._ask_until, args=(deadline, tries, request, headers, outcome), name="rlaas-ask", daemon=True).start()
         try:
             result = outcome.get(timeout=self._infer_timeout_s)
         except queue.Empty:
-            raise InferenceFailed(f"no answer within {self._infer_timeout_s} s") from None
+            raise tries.give_up(self._infer_timeout_s) from None
         if isinstance(result, Exception):
             raise result
         return result
@@ -73,11 +71,11 @@ class Client(Recorder):
     def _ask_until(
         self,
         deadline: float,
+        tries: Tries,
         request: Request[Result],
         headers: Mapping[str, str],
         outcome: queue.SimpleQueue[Result | Exception],
     ) -> None:
-        failures = 0
         try:
             with httpx.Client(headers=dict(headers)) as http:
                 while True:
@@ -85,16 +83,13 @@ class Client(Recorder):
                         left_s = max(deadline - time.monotonic(), 0.001)
                         result = request.read(http.post(f"{self._api_url}/v1/{request.path}", json=request.body, timeout=left_s))
                     except httpx.TransportError as error:
-                        if isinstance(error, httpx.TimeoutException) or time.monotonic() >= deadline:
-                            raise
-                        result = 0.0
-                    if not isinstance(result, float):
+                        result = read_failure(error)
+                    if not isinstance(result, Retry):
                         outcome.put(result)
                         return
-                    failures += 1
-                    wait_s = result + draw_backoff_s(failures)
+                    wait_s = tries.note(result)
                     if time.monotonic() + wait_s >= deadline:
-                        raise InferenceFailed("the service cannot answer now")
+                        raise tries.give_up(self._infer_timeout_s)
                     time.sleep(wait_s)
         except Exception as error:
             outcome.put(error)
@@ -154,28 +149,27 @@ class AsyncClient(Recorder):
     async def _ask(self, make: Callable[[], Request[Result]]) -> Result | None:
         import asyncio
 
+        tries = Tries()
         try:
-            return await asyncio.wait_for(self._ask_until_answered(make()), self._infer_timeout_s)
+            return await asyncio.wait_for(self._ask_until_answered(make(), tries), self._infer_timeout_s)
         except asyncio.TimeoutError:
-            self._infer_failed(InferenceFailed(f"no answer within {self._infer_timeout_s} s"))
+            self._infer_failed(tries.give_up(self._infer_timeout_s))
         except Exception as error:
             self._infer_failed(error)
         return None
 
-    async def _ask_until_answered(self, request: Request[Result]) -> Result:
+    async def _ask_until_answered(self, request: Request[Result], tries: Tries) -> Result:
         import asyncio
 
-        failures = 0
         async with httpx.AsyncClient(headers=self._headers(request), timeout=self._infer_timeout_s) as http:
             while True:
                 try:
                     result = request.read(await http.post(f"{self._api_url}/v1/{request.path}", json=request.body))
-                except httpx.TransportError:
-                    result = 0.0
-                if not isinstance(result, float):
+                except httpx.TransportError as error:
+                    result = read_failure(error)
+                if not isinstance(result, Retry):
                     return result
-                failures += 1
-                await asyncio.sleep(result + draw_backoff_s(failures))
+                await asyncio.sleep(tries.note(result))
 
     async def flush(self, timeout_s: float = 5.0) -> bool:
         """As Client.flush."""

@@ -5,22 +5,35 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 import tempfile
 from pathlib import Path
+
+import httpx
 
 from rlaas_sdk.errors import NotConfigured
 from rlaas_sdk.spool import MEMORY
 
 
 def resolve_destination(api_url: str | None, api_key: str | None) -> tuple[str, str]:
-    """The API's URL and the key, from RLAAS_API_URL and RLAAS_API_KEY where not given. Raises: NotConfigured."""
-    url, key = api_url or os.environ.get("RLAAS_API_URL", ""), api_key or os.environ.get("RLAAS_API_KEY", "")
-    if not url or not key:
-        raise NotConfigured("no API URL or key: give api_url and api_key, or set RLAAS_API_URL and RLAAS_API_KEY")
-    if not url.strip().startswith(("http://", "https://")):
-        raise NotConfigured("the API's URL must begin with https:// or http://")
-    return url.strip().rstrip("/"), key.strip()
+    """The API's URL and the key, from RLAAS_API_URL and RLAAS_API_KEY where not given, without the blanks and line
+    breaks around them. Raises: NotConfigured, which never repeats the key."""
+    url = (api_url or os.environ.get("RLAAS_API_URL", "")).strip().rstrip("/")
+    key = (api_key or os.environ.get("RLAAS_API_KEY", "")).strip()
+    if not url:
+        raise NotConfigured("no service is given: give its address as api_url (--api-url), or set RLAAS_API_URL")
+    if not key:
+        raise NotConfigured("no key is given: give it as api_key (--api-key), or set RLAAS_API_KEY")
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise NotConfigured(f"{url!r} is no address: {error}") from None
+    if address.scheme not in ("http", "https") or not address.host:
+        raise NotConfigured(f"{url!r} is no address: an address begins with https:// or http://")
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise NotConfigured("the key holds characters that no key has; copy it again, it begins with rlk_")
+    return url, key
 
 
 def derive_owner(api_url: str, api_key: str) -> str:

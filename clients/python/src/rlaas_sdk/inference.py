@@ -11,10 +11,38 @@ import httpx
 from rlaas_sdk import ids
 from rlaas_sdk.errors import InferenceFailed, InvalidEvent
 from rlaas_sdk.events import About, Message, check_skill
-from rlaas_sdk.transport import read_retry_after_s
+from rlaas_sdk.failures import describe_failure, describe_response, is_final
+from rlaas_sdk.transport import draw_backoff_s, read_retry_after_s
 
 RETRYABLE_STATUSES = frozenset({429, 500, 502, 503, 504})
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Retry:
+    """A try that failed, and another may pass: why, the least seconds to wait, and the HTTP status where one came."""
+
+    why: str
+    after_s: float = 0.0
+    status: int | None = None
+
+
+@dataclass
+class Tries:
+    """The tries of one request so far: how many failed, and the last of them."""
+
+    failures: int = 0
+    last: Retry = Retry("no connection yet")
+
+    def note(self, failed: Retry) -> float:
+        """Count a failure; the seconds to wait before the next try."""
+        self.failures, self.last = self.failures + 1, failed
+        return failed.after_s + draw_backoff_s(self.failures)
+
+    def give_up(self, timeout_s: float) -> InferenceFailed:
+        """The error when the time is over."""
+        tries = f"; {self.failures} {'try' if self.failures == 1 else 'tries'} failed, the last: {self.last.why}"
+        return InferenceFailed(f"no answer within {timeout_s:g} s" + tries * bool(self.failures), self.last.status)
 
 
 @dataclass(frozen=True)
@@ -36,12 +64,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Request(Generic[Result]):
-    """A POST to `/v1/<path>`. `read` returns the result in a response, or, as a float, the least seconds to wait before
-    the next try; it raises InferenceFailed where another try would not help."""
+    """A POST to `/v1/<path>`. `read` returns the result in a response, or that another try may have it; it raises
+    InferenceFailed where none would."""
 
     path: str
     body: Mapping[str, object]
-    read: Callable[[httpx.Response], Result | float]
+    read: Callable[[httpx.Response], Result | Retry]
     idempotency_key: str | None = None
 
 
@@ -66,9 +94,9 @@ def _drop_nulls(body: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in body.items() if value is not None}
 
 
-def _read_answer(response: httpx.Response) -> Answer | float:
+def _read_answer(response: httpx.Response) -> Answer | Retry:
     body = _read_body(response)
-    if isinstance(body, float):
+    if isinstance(body, Retry):
         return body
     try:
         return Answer(
@@ -87,9 +115,9 @@ def _read_answer(response: httpx.Response) -> Answer | float:
         raise _build_failure(response) from error
 
 
-def _read_token(response: httpx.Response) -> str | float:
+def _read_token(response: httpx.Response) -> str | Retry:
     body = _read_body(response)
-    if isinstance(body, float):
+    if isinstance(body, Retry):
         return body
     try:
         return str(body["feedback_token"])
@@ -97,17 +125,24 @@ def _read_token(response: httpx.Response) -> str | float:
         raise _build_failure(response) from error
 
 
-def _read_body(response: httpx.Response) -> dict[str, Any] | float:
+def read_failure(error: httpx.TransportError) -> Retry:
+    """Why no response came. Raises: InferenceFailed where none would come to another try."""
+    if is_final(error):
+        raise InferenceFailed(describe_failure(error)) from error
+    return Retry(describe_failure(error))
+
+
+def _read_body(response: httpx.Response) -> dict[str, Any] | Retry:
     if response.status_code in RETRYABLE_STATUSES:
-        return read_retry_after_s(response)
+        return Retry(describe_response(response), read_retry_after_s(response), response.status_code)
+    if response.status_code != 200:
+        raise _build_failure(response)
     try:
         body: dict[str, Any] = response.json()
-        if response.status_code != 200:
-            raise InferenceFailed(f"HTTP {response.status_code}: {body['error']['message']}", response.status_code)
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise _build_failure(response) from error
     return body
 
 
 def _build_failure(response: httpx.Response) -> InferenceFailed:
-    return InferenceFailed(f"HTTP {response.status_code}, and the response is not one of RLaaS's", response.status_code)
+    return InferenceFailed(describe_response(response), response.status_code)

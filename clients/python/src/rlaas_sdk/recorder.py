@@ -13,6 +13,7 @@ from rlaas_sdk.configuration import choose_spool_path, derive_owner, resolve_des
 from rlaas_sdk.delivery import Delivery, Stats
 from rlaas_sdk.errors import EventDropped, InferenceFailed, InvalidEvent, NotConfigured, Refused, Undelivered
 from rlaas_sdk.events import Common, Event, FeedbackAction, Message, ToolCall, Usage
+from rlaas_sdk.failures import describe_failure
 from rlaas_sdk.inference import Request, Result
 from rlaas_sdk.losses import Losses
 from rlaas_sdk.processes import close_at_exit
@@ -260,9 +261,9 @@ class Recorder:
         return self._delivery is None or self._delivery.close(timeout_s)
 
     def _infer_failed(self, error: Exception) -> None:
-        self._losses.note("the service gave no answer", detail=f"{type(error).__name__}: {error}")
+        self._losses.note("the service gave no answer", detail=describe_failure(error))
         if self.strict:
-            raise error if isinstance(error, (InferenceFailed, InvalidEvent)) else InferenceFailed(str(error)) from error
+            raise error if isinstance(error, (InferenceFailed, InvalidEvent)) else InferenceFailed(describe_failure(error)) from error
 
     def _headers(self, request: Request[Result]) -> dict[str, str]:
         if self._delivery is None:

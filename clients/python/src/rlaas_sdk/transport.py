@@ -12,6 +12,8 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
+from rlaas_sdk.errors import NotConfigured
+from rlaas_sdk.failures import describe_failure, describe_response, read_error
 from rlaas_sdk.version import VERSION
 
 BASE_S = 0.2
@@ -19,6 +21,7 @@ CAP_S = 30.0
 LONGEST_RETRY_AFTER_S = 3600.0
 # Their sum is below the spool's lease, so that a hanging request ends before another process may send.
 TIMEOUT = httpx.Timeout(connect=3.0, write=5.0, read=10.0, pool=1.0)
+DEFAULT_LIMITS = httpx.Limits()
 
 
 @dataclass(frozen=True)
@@ -60,20 +63,22 @@ class Transport:
         """Post the events' JSON `bodies` as one batch, once."""
         with self._client_lock:
             if self._http is None:
-                self._http = httpx.Client(timeout=TIMEOUT, headers=build_headers(self._api_key))
+                try:
+                    self._http = open_client(self._api_key, TIMEOUT)
+                except NotConfigured as error:
+                    return Failed(str(error))
             http = self._http
         try:
             response = http.post(f"{self._api_url}/v1/events:batch", content=b'{"events":[' + b",".join(bodies) + b"]}")
-            if response.status_code in (400, 413, 422):
-                return NotABatch(_describe_error(response))
+            if is_body_refused(response):
+                return NotABatch(describe_response(response))
             if response.status_code != 200:
-                why = f"HTTP {response.status_code}: {_describe_error(response)}"
-                return Failed(why, read_retry_after_s(response), too_much=response.status_code >= 500)
+                return Failed(describe_response(response), read_retry_after_s(response), too_much=response.status_code >= 500)
             results = [_read_result(item) for item in response.json()["results"]]
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return Failed(f"{type(error).__name__}: {error}", too_much=isinstance(error, (httpx.ReadTimeout, httpx.WriteTimeout)))
-        except (ValueError, KeyError, TypeError) as error:
-            return Failed(f"the response is not one of RLaaS's ({type(error).__name__})")
+        except httpx.HTTPError as error:
+            return Failed(describe_failure(error), too_much=isinstance(error, (httpx.ReadTimeout, httpx.WriteTimeout)))
+        except (ValueError, KeyError, TypeError):
+            return Failed(describe_response(response))
         if len(results) != len(bodies):
             return Failed(f"{len(results)} results for {len(bodies)} events")
         return BatchResults(results, read_retry_after_s(response))
@@ -97,6 +102,22 @@ class Transport:
         """Leave the sockets to the parent; the next batch opens new ones."""
         self._client_lock = threading.Lock()
         self._http = None
+
+
+def open_client(api_key: str, timeout: httpx.Timeout, limits: httpx.Limits = DEFAULT_LIMITS) -> httpx.Client:
+    """A client whose requests have the key. Raises: NotConfigured where the environment's proxy or its certificates
+    cannot be used."""
+    try:
+        return httpx.Client(headers=build_headers(api_key), timeout=timeout, limits=limits)
+    except (OSError, ValueError, ImportError) as error:
+        names = "HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE"
+        raise NotConfigured(f"no connection can be made with what the environment says ({names}): {error}") from error
+
+
+def is_body_refused(response: httpx.Response) -> bool:
+    """Whether the body is at fault, so that a part of it may pass: the service says so, or it is too large for anything
+    on the way. What else answers 400 has not read the events."""
+    return response.status_code == 413 or (response.status_code in (400, 422) and read_error(response) is not None)
 
 
 def build_headers(api_key: str) -> dict[str, str]:
@@ -133,11 +154,3 @@ def _read_result(result: object) -> bool | str | None:
         return None
     error = result.get("error")
     return f"{status} {error.get('code')}, {error.get('param')}" if isinstance(error, dict) else str(status)
-
-
-def _describe_error(response: httpx.Response) -> str:
-    try:
-        error = response.json()["error"]
-        return f"{error['code']}: {error['message']}"
-    except (ValueError, KeyError, TypeError):
-        return "no error in the response"

@@ -13,6 +13,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from rlaas_sdk.configuration import resolve_destination
+from rlaas_sdk.errors import NotConfigured
 from rlaas_sdk.imports import langfuse_export, litellm_logs, openai_logs
 from rlaas_sdk.imports.csv_columns import ColumnMap, MapRefused
 from rlaas_sdk.imports.exchange import MAX_TAG, MAX_TAGS, ImportContext
@@ -146,17 +148,12 @@ def _open_files(
 
 
 def _build_service(api_url: str | None, api_key: str | None, give_up_after: float, *, is_required: bool) -> Service | None:
-    if not api_url and not is_required:
+    if not (api_url or "").strip() and not is_required:
         return None
-    if not api_url:
-        raise click.UsageError("no service is given; give --api-url URL or set RLAAS_API_URL (or --dry-run to only read the files)")
-    if not api_key:
-        raise click.UsageError("no key is given; give --api-key KEY or set RLAAS_API_KEY")
-    if not re.match(r"https?://[^/]+", api_url):
-        raise click.UsageError(f"--api-url {api_url!r} is no address; an address begins with https:// or http://")
-    if not re.fullmatch(r"[\x21-\x7e]+", api_key):
-        raise click.UsageError("--api-key holds characters that no key has; copy the key again, it begins with rlk_")
-    return Service(api_url.rstrip("/"), api_key, give_up_after)
+    try:
+        return Service(*resolve_destination(api_url, api_key), give_up_after)
+    except NotConfigured as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _choose_state_path(report: Path | None, plan: Plan) -> Path:

@@ -85,6 +85,10 @@ class Watcher(Protocol):
         """A row was read: the file's rows and bytes that this run has read so far."""
         ...
 
+    def show_trouble(self, text: str) -> None:
+        """Events are being sent again, and why; called from any thread."""
+        ...
+
 
 def run_import(plan: Plan, state: State, watcher: Watcher) -> Totals:
     """Import every file, from where an interrupted run of the same plan stopped.
@@ -107,7 +111,7 @@ def run_import(plan: Plan, state: State, watcher: Watcher) -> Totals:
 
 
 def _import_file(plan: Plan, file: SourceFile, after: int, open_rows: OpenRows, watcher: Watcher) -> None:
-    lanes = Lanes(plan.service, open_rows.settle, lanes=plan.lanes) if plan.service else None
+    lanes = Lanes(plan.service, open_rows.settle, watcher.show_trouble, lanes=plan.lanes) if plan.service else None
     bytes_read = 0
 
     def note_position(position: int) -> None:

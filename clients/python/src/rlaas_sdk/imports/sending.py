@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import json
 import queue
-import random
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 
 import httpx
 
+from rlaas_sdk.errors import NotConfigured
+from rlaas_sdk.failures import describe_failure, describe_response, is_final, read_error
 from rlaas_sdk.imports.progress import Outcome
 from rlaas_sdk.imports.rows import JsonObject
+from rlaas_sdk.transport import draw_backoff_s, is_body_refused, open_client, read_retry_after_s
 
 MAX_EVENTS = 500
 """Events of a batch, at most."""
@@ -26,7 +26,10 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_EVENT_BYTES = 256 * 1024
 """Bytes of an event, at most."""
 
-_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S, _LONGEST_RETRY_AFTER_S = 0.25, 30.0, 120.0
+_LONGEST_RETRY_AFTER_S = 120.0
+_FIRST_TRIES, _FIRST_TRIES_S = 5, 60.0
+"""How often, and for how many seconds, a service is tried that has never answered as RLaaS does."""
+_TROUBLE_EVERY_S = 5.0
 _RETRYABLE = {408, 425, 429, 500, 502, 503, 504}
 _EVENT_RETRYABLE = {429, 503}
 _HEAD, _TAIL = b'{"events":[', b"]}"
@@ -52,8 +55,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Where events go. A lane gives up when the service has taken nothing of its batch for `give_up_after_s`
-    seconds."""
+    """Where events go. A lane gives up when the service has taken nothing of its batch for `give_up_after_s` seconds,
+    and much sooner where it has never answered."""
 
     url: str
     key: str
@@ -66,13 +69,19 @@ Settle = Callable[[Iterable[tuple[int, Outcome]]], None]
 class Lanes:
     """Sends items in batches over `lanes` connections; those of one interaction always take the same lane, in order.
 
-    A lane's thread calls `settle` with what became of each item. Memory holds at most three batches per lane.
+    A lane's thread calls `settle` with what became of each item, and `show_trouble`, now and then, with why it tries
+    again. Memory holds at most three batches per lane. Raises: Stopped where the environment's proxy or certificates
+    cannot be used.
     """
 
-    def __init__(self, service: Service, settle: Settle, *, lanes: int) -> None:
-        self._service, self._settle = service, settle
+    def __init__(self, service: Service, settle: Settle, show_trouble: Callable[[str], None], *, lanes: int) -> None:
+        self._service, self._settle, self._show_trouble = service, settle, show_trouble
+        self._is_reached, self._shown_at, self._trouble_lock = False, -_TROUBLE_EVERY_S, threading.Lock()
         limits = httpx.Limits(max_connections=lanes, max_keepalive_connections=lanes)
-        self._client = httpx.Client(timeout=httpx.Timeout(60.0, connect=10.0), limits=limits)
+        try:
+            self._client = open_client(service.key, httpx.Timeout(30.0, connect=5.0), limits)
+        except NotConfigured as error:
+            raise Stopped(str(error), usage=True) from error
         self._open_batches: list[list[Item]] = [[] for _ in range(lanes)]
         self._open_bytes = [0] * lanes
         self._queues: list[queue.Queue[list[Item] | None]] = [queue.Queue(maxsize=1) for _ in range(lanes)]
@@ -146,32 +155,31 @@ class Lanes:
         return None
 
     def _send(self, items: list[Item]) -> None:
-        since, attempt = time.monotonic(), 0
+        since, failures = time.monotonic(), 0
         while items:
-            retry_after: float | None = None
+            retry_after = 0.0
             try:
-                response = self._client.post(
-                    f"{self._service.url}/v1/events:batch",
-                    content=_HEAD + b",".join(item.body for item in items) + _TAIL,
-                    headers={"Authorization": f"Bearer {self._service.key}", "Content-Type": "application/json"},
-                )
-            except httpx.TransportError as error:
-                why = f"{type(error).__name__}: {error}"
+                content = _HEAD + b",".join(item.body for item in items) + _TAIL
+                response = self._client.post(f"{self._service.url}/v1/events:batch", content=content)
+            except httpx.RequestError as error:
+                why = describe_failure(error)
+                if is_final(error):
+                    raise Stopped(f"{self._service.url} cannot be used: {why}", usage=True) from error
             else:
-                why = f"HTTP {response.status_code}"
-                retry_after = _read_retry_after_s(response)
+                why, retry_after = describe_response(response), read_retry_after_s(response)
+                self._is_reached |= read_error(response) is not None
                 if response.status_code == 200:
                     left = self._read(items, response)
                     if len(left) < len(items):
-                        since, attempt = time.monotonic(), 0
+                        since, failures = time.monotonic(), 0
                     items = left
                     why = "503 for single events"
                 elif response.status_code not in _RETRYABLE:
                     self._handle_refusal(items, response)
                     return
             if items:
-                self._wait(attempt, retry_after, since, why)
-                attempt += 1
+                failures += 1
+                self._wait(failures, retry_after, since, why)
 
     def _read(self, items: list[Item], response: httpx.Response) -> list[Item]:
         """Settle the items with a final result; the items to send again. Raises: Stopped."""
@@ -179,70 +187,54 @@ class Lanes:
             results = response.json()["results"]
             statuses = [int(result["status"]) for result in results]
         except (ValueError, KeyError, TypeError) as error:
-            raise Stopped(f"the answer of {self._service.url} is not a batch's results; is this RLaaS's address?", usage=True) from error
+            why = f"{self._service.url} answered {describe_response(response)}; is this RLaaS's address?"
+            raise Stopped(why, usage=True) from error
         if len(results) != len(items):
             raise Stopped(f"{self._service.url} answered {len(results)} results for {len(items)} events; the import stops, nothing is lost")
+        self._is_reached = True
         self._settle(
-            (item.row, _build_outcome(item, status, result))
+            (item.row, _build_outcome(item, status, result.get("error")))
             for item, status, result in zip(items, statuses, results, strict=True)
             if status not in _EVENT_RETRYABLE
         )
         return [item for item, status in zip(items, statuses, strict=True) if status in _EVENT_RETRYABLE]
 
     def _handle_refusal(self, items: list[Item], response: httpx.Response) -> None:
-        status, error = response.status_code, _read_error(response)
-        if status in (400, 413, 422):
+        status, error = response.status_code, read_error(response)
+        if is_body_refused(response):
             if len(items) > 1:
                 self._send(items[: len(items) // 2])
                 self._send(items[len(items) // 2 :])
             else:
-                self._settle([(items[0].row, _build_outcome(items[0], status, {"error": error}))])
+                self._settle([(items[0].row, _build_outcome(items[0], status, error))])
             return
-        message = error.get("message") or f"HTTP {status}"
-        if status in (401, 403):
-            raise Stopped(f"the service refused the key: {message}; give a secret key with the scope telemetry by --api-key", usage=True)
-        raise Stopped(f"{self._service.url}/v1/events:batch answered HTTP {status}: {message}; check --api-url", usage=True)
+        why = describe_response(response)
+        if status in (401, 403) and error is not None:
+            raise Stopped(f"the service refused the key: {why}; give a secret key with the scope telemetry by --api-key", usage=True)
+        raise Stopped(f"{self._service.url}/v1/events:batch answered {why}; check --api-url", usage=True)
 
-    def _wait(self, attempt: int, retry_after: float | None, since: float, why: str) -> None:
+    def _wait(self, failures: int, retry_after: float, since: float, why: str) -> None:
         """Wait with full jitter, on top of what `Retry-After` asks for (seconds). Raises: Stopped."""
-        if retry_after is None:
-            delay = random.uniform(0, min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(attempt, 16)))
-        else:
-            delay = min(retry_after, _LONGEST_RETRY_AFTER_S) + random.uniform(0, min(retry_after, 1.0))
-        if time.monotonic() + delay - since > self._service.give_up_after_s:
-            duration = f"{self._service.give_up_after_s:g} s"
-            raise Stopped(f"{self._service.url} took nothing for {duration} (last: {why}); run the same command again to continue")
+        delay = min(retry_after, _LONGEST_RETRY_AFTER_S) + draw_backoff_s(failures)
+        duration = time.monotonic() - since
+        give_up_after = self._service.give_up_after_s if self._is_reached else min(self._service.give_up_after_s, _FIRST_TRIES_S)
+        if duration + delay > give_up_after or (failures == _FIRST_TRIES and not self._is_reached):
+            advice = "" if self._is_reached else "check --api-url and that the service runs, then "
+            tries = f"{failures} {'try' if failures == 1 else 'tries'} in {duration:.0f} s"
+            raise Stopped(f"{self._service.url} took nothing ({tries}, the last: {why}); {advice}run the same command again to continue")
+        with self._trouble_lock:
+            is_shown = time.monotonic() - self._shown_at >= _TROUBLE_EVERY_S
+            self._shown_at = time.monotonic() if is_shown else self._shown_at
+        if is_shown:
+            self._show_trouble(f"{why}; trying again, for {give_up_after - duration:.0f} s more at most")
         self._stop.wait(delay)
         if self._stop.is_set():
             raise Stopped("stopped")
 
 
-def _read_retry_after_s(response: httpx.Response) -> float | None:
-    value = response.headers.get("Retry-After")
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(timezone.utc)).total_seconds())
-    except (ValueError, TypeError):
-        return None
-
-
-def _read_error(response: httpx.Response) -> JsonObject:
-    try:
-        error = response.json()["error"]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    return error if isinstance(error, dict) else {}
-
-
-def _build_outcome(item: Item, status: int, result: JsonObject) -> Outcome:
+def _build_outcome(item: Item, status: int, error: object) -> Outcome:
     if status in (200, 201, 202):
         return Outcome("new" if status == 201 else "pending" if status == 202 else "replayed", event_id=item.event_id)
-    error = result.get("error")
     error = error if isinstance(error, dict) else {}
     reason, message, param = error.get("code") or error.get("type"), error.get("message"), error.get("param")
     return Outcome(

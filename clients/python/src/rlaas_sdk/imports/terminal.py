@@ -52,6 +52,10 @@ class Bar:
         if self._task is not None and rows % _SHOW_EVERY_ROWS == 0:
             self._progress.update(self._task, completed=bytes_read, rows=rows, rate=_compute_rate(rows, self._started_at))
 
+    def show_trouble(self, text: str) -> None:
+        """Write the text above the bars."""
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def finish(self) -> None:
         """Complete the last file's bar."""
         self._complete()
@@ -90,6 +94,10 @@ class LogLines:
         left = (now - self._started_at) * (self._size - bytes_read) / max(bytes_read, 1)
         percent = 100 * bytes_read / self._size
         self._write(f"{rows:,} rows ({percent:.0f}%), {_compute_rate(rows, self._started_at):,.0f} rows/s, about {left:,.0f} s left")
+
+    def show_trouble(self, text: str) -> None:
+        """Write a line."""
+        self._write(text)
 
     def finish(self) -> None:
         """Write nothing."""
