@@ -9,7 +9,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python:$(CURDIR)/clients/p
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-cloud up down status demo example test test-slow test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-budgets bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-repetition bench-front-doors bench-clients bench-demo clients lock lock-clients clean
+.PHONY: help setup setup-cloud up down status demo example test test-slow test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-budgets bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-repetition bench-front-doors bench-laptop bench-clients bench-demo clients lock lock-clients clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -127,6 +127,9 @@ bench-fairness: setup ## What one tenant's flood costs another on each shared co
 
 bench-front-doors: setup ## What /v1/responses and /v1/messages cost beside /v1/chat/completions; two minutes
 	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.front_doors
+
+bench-laptop: setup-cloud ## What a laptop cloud adds to a request, and its first burst of 32 beside the next; three minutes
+	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.laptop
 
 bench-clients: setup ## What clients that nobody here wrote get from the gateway: a table of clients and features; ten minutes
 	$(VENV)/python -m benchmarks.clients

@@ -19,9 +19,9 @@ from local.deployment import ROOT
 
 
 @contextmanager
-def start_cloud(state: Path) -> Iterator[Cloud]:
+def start_cloud(state: Path, *, model: Path | None = None) -> Iterator[Cloud]:
     """Run `python -m local up` as a user does, with its state in `state`, and `down` afterwards, which must leave
-    nothing.
+    nothing. `model` is the base model's directory, where it is not the tiny one.
 
     When this process ends before that, by SIGKILL even, the cloud ends with it.
 
@@ -38,7 +38,7 @@ def start_cloud(state: Path) -> Iterator[Cloud]:
         processes.OWNER: owner.text,
         "RLAAS_STATE": str(state),
         "RLAAS_PORT": str(port),
-        "RLAAS_BASE_MODEL": str(base_model.ensure_base_model(ROOT / ".rlaas" / "models" / "tiny", tiny=True)),
+        "RLAAS_BASE_MODEL": str(model or base_model.ensure_base_model(ROOT / ".rlaas" / "models" / "tiny", tiny=True)),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers/rlaas/python")]),
     }
 
