@@ -4,8 +4,9 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from rlaas.adapters.aws import clients
 from rlaas.runtime.environment import EventsEnvironment
-from rlaas.runtime.stage import Stage, current_stage, replace_stage
+from rlaas.runtime.stage import Stage, current_stage, import_ahead, replace_stage
 
 VARIABLES = {
     "AWS_DEFAULT_REGION": "us-east-1",
@@ -84,3 +85,14 @@ def test_who_asks_for_the_registry_loads_nothing_that_answers() -> None:
     loaded = set(run(program))
     assert "rlaas.adapters.aws.registry" in loaded
     assert not {"rlaas.inference", "rlaas.adapters.aws.events", "rlaas.adapters.models", "rlaas.runtime.scrubbers"} & loaded
+
+
+def test_in_lambda_a_process_makes_its_client_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    clients._client.cache_clear()
+    import_ahead()
+    assert clients._client.cache_info().currsize == 0
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "rlaas-test-chat")
+    import_ahead()
+    assert clients._client.cache_info().currsize == 1
+    clients._client.cache_clear()
