@@ -46,10 +46,11 @@ async def _invoke_proxy(integration: Record, *arguments: Any, **options: Any) ->
         return _nothing_streamed(*work.result())
 
     async def send_all(send: Callable[[Record], Awaitable[None]], receive: object) -> None:
-        while (part := await parts.get()) is not None:
+        while (part := await parts.get()) is not None:  # where no end comes, the client sees an answer that was cut off
+            if part["status"] == "end":
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return
             await send({"type": "http.response.body", "body": base64.b64decode(part["data"]), "more_body": True})
-        if not work.result()[0].get("error"):  # else the client sees an answer that was cut off
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     return head["statusCode"], head["headers"], responses.StreamingResponse(send_all)
 

@@ -13,13 +13,13 @@ Stock ministack (core/lambda_runtime.py):
 - unzips code and layers for each worker. Here: once, by hash, so their byte code is compiled once, too.
 - initializes nothing before the first call. Here: one environment of each deployed function, as AWS may do, so that a
   guard's first call does not wait for imports.
+- loads the function anew for each environment. Here: once; its environments are forks (`lambda_templates.py`).
 - treats another account's layer as empty, Lambda Web Adapter's too, and answers in one piece. Here: `web_adapter.py`
   does what that layer does, and `streaming_to` gets an answer's parts as they arrive.
 """
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import hashlib
 import io
@@ -29,10 +29,7 @@ import os
 import queue
 import select
 import shutil
-import signal
 import stat
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -45,25 +42,17 @@ from ministack.core import lambda_runtime as stock
 from ministack.services import lambda_svc
 from ministack.services.cloudformation import provisioners
 
-WORKER = Path(__file__).with_name("lambda_worker.py")
-MARK = "\x1e"
+from local.emulator import lambda_templates
+from local.emulator.lambda_templates import Environment, InitError, Log
+
 INIT_SECONDS = 60.0
-LOG_SECONDS = 2.0
 streaming_to: contextvars.ContextVar[Callable[[dict[str, Any]], None] | None] = contextvars.ContextVar("streaming_to", default=None)
 """Called with the parts of the answer to an invocation in this context: a head with statusCode and headers, chunks with
-base64 data."""
+base64 data, and an end where the function did not fail."""
 logger = logging.getLogger("rlaas.lambda")
 _deployed_functions: queue.SimpleQueue[tuple[contextvars.Context, str]] = queue.SimpleQueue()
 _unpack_locks: dict[str, threading.Lock] = {}
 _unpack_guard = threading.Lock()
-
-
-class InitError(RuntimeError):
-    """The function's module could not be loaded; carries what the worker answered."""
-
-    def __init__(self, answer: dict[str, Any]) -> None:
-        super().__init__(answer["errorMessage"])
-        self.answer = answer
 
 
 def unpack(archive: bytes) -> Path:
@@ -127,12 +116,13 @@ class LayersOnlyWorker(stock.Worker):  # type: ignore[misc]
 
     def __init__(self, func_name: str, config: dict[str, Any], code_zip: bytes) -> None:
         super().__init__(func_name, config, code_zip)
-        self._log: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._log: Log
+        self._init_log: list[str] = []
         self._answers = b""
-        self._proc: Any = None
+        self._proc: Environment | None = None
 
     def _spawn(self) -> None:
-        """Start the process and load the handler.
+        """Start the process, with the handler loaded.
 
         Raises: InitError with the runtime's own error when the module cannot be loaded.
         """
@@ -141,19 +131,12 @@ class LayersOnlyWorker(stock.Worker):  # type: ignore[misc]
         code = unpack(self.code_zip)
         references = [layer if isinstance(layer, str) else layer["Arn"] for layer in self.config.get("Layers") or []]
         layers = [str(unpack(content)) for content in map(lambda_svc._resolve_layer_zip, references) if content]
-        self._log, self._answers = queue.SimpleQueue(), b""
-        self._proc = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(WORKER)],
-            cwd=code,
-            env=make_environment(self.config, code, self._tmpdir),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        threading.Thread(target=_read_log, args=(self._proc, self._log), daemon=True, name=f"log-{self.func_name}").start()
         snapstart = (self.config.get("SnapStart") or {}).get("OptimizationStatus") == "On"
-        self._send({"code": str(code), "layers": layers, "handler": self.config["Handler"], "snapstart": snapstart})
+        init = {"code": str(code), "layers": layers, "handler": self.config["Handler"], "snapstart": snapstart}
+        key = stock._worker_key(self.func_name, self.config, self.config.get("Version", "$LATEST"))
+        environment = make_environment(self.config, code, self._tmpdir)
+        self._proc, self._init_log = lambda_templates.fork(key, init, environment, seconds=INIT_SECONDS)
+        self._log, self._answers = Log(self._proc.stderr, self.func_name), b""
         answer = self._receive(time.monotonic() + INIT_SECONDS)
         if answer is None or answer["status"] != "ready":
             log = self._log_until("init")
@@ -199,6 +182,8 @@ class LayersOnlyWorker(stock.Worker):  # type: ignore[misc]
             while parts and answer and answer["status"] in ("head", "chunk"):
                 parts(answer)
                 answer = self._receive(deadline)
+            if parts and answer and answer["status"] == "ok":
+                parts({"status": "end"})
             if answer is None and time.monotonic() >= deadline:
                 self._stop()
                 message = f"RequestId: {request_id} Error: Task timed out after {timeout:.2f} seconds"
@@ -232,39 +217,17 @@ class LayersOnlyWorker(stock.Worker):  # type: ignore[misc]
         return answer
 
     def _log_until(self, request_id: str) -> str:
-        """The log lines up to the mark of `request_id`, or to the end of a process that ended."""
-        lines: list[str] = []
-        while True:
-            try:
-                line = self._log.get(timeout=LOG_SECONDS)
-            except queue.Empty:  # the process is gone and something it started still holds its log open
-                break
-            if line is None:
-                break
-            text, mark, ended_id = line.partition(MARK)
-            if not mark:
-                lines.append(line)
-                continue
-            if text:
-                lines.append(text)
-            if ended_id == request_id:
-                break
+        """The log lines up to the mark of `request_id`, or to the end of a process that ended; of the first invocation
+        also those from when the function was loaded."""
+        lines, self._init_log = [*self._init_log, *self._log.read_until(request_id)], []
         return "\n".join(lines)
 
     def _stop(self) -> int:
         """Kill the process with what it started; returns its exit status."""
         process, self._proc = self._proc, None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        status: int = process.wait()
-        return status
-
-
-def _read_log(process: subprocess.Popen[bytes], lines: queue.SimpleQueue[str | None]) -> None:
-    assert process.stderr is not None
-    for line in process.stderr:
-        lines.put(line.decode("utf-8", "replace").rstrip("\n"))
-    lines.put(None)
+        assert process is not None
+        process.kill()
+        return process.wait()
 
 
 def execute(func: dict[str, Any], event: object, request_id: str) -> dict[str, Any]:

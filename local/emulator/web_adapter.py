@@ -1,74 +1,56 @@
-"""Lambda Web Adapter's part in a worker: the function's script is a web server, each invocation one HTTP request to it.
+"""Lambda Web Adapter's part in an environment: the function's script is a web server, each invocation one HTTP request
+to it.
 
-Runs in the worker's process, standard library only. Does what the adapter's layer does on AWS: start the script, wait
-until the readiness path answers, replace the client's `x-amzn-request-context` by the request context, and pass the
-answer on as it arrives. Two differences, since many environments and a browser share the laptop: AWS_LWA_PORT is a free
-port, and the server answers only requests with the adapter's key. The request context says who calls, and on AWS only
-the adapter can send one.
+Runs in the environment's process, standard library only. Does what the adapter's layer does on AWS: wait until the
+readiness path answers, replace the client's `x-amzn-request-context` by the request context, and pass the answer on as
+it arrives. Two differences, since many environments and a browser share the laptop: each server has a free port, and it
+answers only requests with the adapter's key. The request context says who calls, and on AWS only the adapter can send
+one.
 """
 
 import base64
-import contextlib
-import ctypes
+import hmac
 import http.client
+import http.server
 import json
 import os
 import secrets
-import shlex
-import signal
 import socket
-import subprocess
-import sys
-import tempfile
+import socketserver
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 PROBE_SECONDS = 0.01
-END_SECONDS = 0.5
-"""How long to wait for the exit status of a server whose connection broke."""
-PR_SET_PDEATHSIG = 1
-PYTHON = Path(__file__).with_name("web_python.py")
-KEY, KEY_HEADER = "RLAAS_ADAPTER_KEY", "x-rlaas-adapter-key"
+KEY_HEADER = "x-rlaas-adapter-key"
 HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "transfer-encoding", "upgrade"}
 
 
 class WebServerFailed(Exception):
-    """The web server ended before it was ready, or before its answer was whole."""
+    """The web server's answer broke off."""
 
 
 class WebServer:
-    """The script's process, ready for requests."""
+    """The server of the function's script, in a thread of the environment that this is called in."""
 
-    def __init__(self, init: dict[str, Any]) -> None:
-        """Start it and wait until it is ready. Raises: WebServerFailed when it ends first."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+    def __init__(self, server: socketserver.TCPServer, serve_forever: Callable[[socketserver.TCPServer], None]) -> None:
+        """Start it on a port of its own, and wait until it is ready."""
+        server.socket.close()
+        server.socket = socket.socket(server.address_family, server.socket_type)
+        server.server_address = ("127.0.0.1", 0)
+        server.server_bind()
+        server.server_activate()
+        self._port = server.server_address[1]
         self._key = {KEY_HEADER: secrets.token_urlsafe(24)}
-        programs = Path(tempfile.mkdtemp())
-        for name in ("python", "python3"):
-            command = shlex.join([sys.executable, "-I", "-S", str(PYTHON), json.dumps(init["layers"])])
-            (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-            (programs / name).chmod(0o755)
-        library = ctypes.CDLL(None)
-        self.process = subprocess.Popen(
-            [str(Path(init["code"], init["handler"]))],
-            cwd=init["code"],
-            env=os.environ
-            | {"AWS_LWA_PORT": str(self.port), KEY: self._key[KEY_HEADER], "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
-            stdin=subprocess.DEVNULL,
-            preexec_fn=lambda: library.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # no server outlives its worker, however that ended
-        )
+        _answer_only(self._key[KEY_HEADER])
+        threading.Thread(target=serve_forever, args=(server,), daemon=True, name="web-server").start()
         while not self._ready():
-            if self.process.poll() is not None:
-                raise WebServerFailed(f"Runtime exited with error: exit status {self.process.returncode}")
             time.sleep(PROBE_SECONDS)
 
     def _ready(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
         try:
             connection.request("GET", os.environ.get("AWS_LWA_READINESS_CHECK_PATH", "/"), headers=self._key)
             return bool(connection.getresponse().status < 400)
@@ -91,7 +73,7 @@ class WebServer:
 
     def stream(self, event: Any, context: Any, send: Callable[[dict[str, Any]], None]) -> None:
         """Send the answer's head (status and headers), then its chunks as they come. Raises: WebServerFailed."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port)
         try:
             method, path, headers, body = _request(event, context)
             connection.request(method, path, body=body, headers={**headers, **self._key})
@@ -104,11 +86,25 @@ class WebServer:
             while chunk := answer.read1():
                 send({"status": "chunk", "data": base64.b64encode(chunk).decode()})
         except (OSError, http.client.HTTPException) as problem:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                os._exit(self.process.wait(END_SECONDS) & 0xFF)  # with its runtime the whole environment ends
             raise WebServerFailed(f"{type(problem).__name__}: {problem}") from problem
         finally:
             connection.close()
+
+
+def _answer_only(key: str) -> None:
+    """Have http.server answer only requests with the adapter's key, which handlers do not see."""
+    parse = http.server.BaseHTTPRequestHandler.parse_request
+
+    def parse_request(self: http.server.BaseHTTPRequestHandler) -> bool:
+        if not parse(self):
+            return False
+        if not hmac.compare_digest(self.headers.get(KEY_HEADER, "").encode(), key.encode()):
+            self.send_error(403)
+            return False
+        del self.headers[KEY_HEADER]
+        return True
+
+    http.server.BaseHTTPRequestHandler.parse_request = parse_request  # type: ignore[method-assign]
 
 
 def _request(event: Any, context: Any) -> tuple[str, str, dict[str, str], bytes]:

@@ -131,6 +131,24 @@ def test_concurrent_calls_get_environments_of_their_own(emulator: Emulator) -> N
         assert len(set(pool.map(call, range(4)))) == 4
 
 
+def test_environments_are_forks_of_one_process_that_loaded_the_function(emulator: Emulator) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    call = emulator.function(
+        name(), "import os, time\nloaded = os.getpid()\ndef handler(event, context):\n    time.sleep(0.5)\n    return loaded", Timeout=30
+    )
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(call, range(4)))) == 1
+
+
+def test_a_function_that_changes_is_loaded_anew(emulator: Emulator) -> None:
+    function = name()
+    call = emulator.function(function, "import os\nseen = os.environ.get('SEEN')\ndef handler(event, context): return seen")
+    assert call() is None
+    emulator.client("lambda").update_function_configuration(FunctionName=function, Environment={"Variables": {"SEEN": "yes"}})
+    assert call() == "yes"
+
+
 def stream_of(emulator: Emulator, table: str) -> str:
     return str(
         emulator.client("dynamodb").create_table(
