@@ -29,11 +29,13 @@ UV = STATE / "venvs" / "uv"
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to install: done when the stamp under `.rlaas/stamps/` equals the hash of `inputs`."""
+    """One thing to install: done when `result` is there and the stamp under `.rlaas/stamps/` equals the hash of
+    `inputs`."""
 
     name: str
     about_seconds: int
     inputs: tuple[Path, ...]
+    result: Path
     commands: Callable[[], list[list[str]]]
     python: str = sys.version
 
@@ -50,8 +52,8 @@ class Step:
         return digest.hexdigest()
 
     def is_done(self) -> bool:
-        """Whether the last success was with the same inputs."""
-        return self.stamp.exists() and self.stamp.read_text() == self.fingerprint()
+        """Whether the last success was with the same inputs, and nobody has removed what it made."""
+        return self.result.exists() and self.stamp.exists() and self.stamp.read_text() == self.fingerprint()
 
 
 def environment(directory: Path, lock: Path, *, torch: bool, python: str = sys.executable) -> list[list[str]]:
@@ -76,23 +78,38 @@ def steps() -> list[list[Step]]:
         "installer (uv)",
         8,
         (locks / "uv.lock",),
+        UV / "bin" / "uv",
         lambda: [
             [sys.executable, "-m", "venv", "--clear", str(UV)],
             [str(UV / "bin" / "pip"), "install", "--quiet", "--requirement", str(locks / "uv.lock")],
         ],
     )
-    main = Step("main environment", 75, (locks / "dev.lock",), lambda: environment(ROOT / ".venv", locks / "dev.lock", torch=True))
+    main = Step(
+        "main environment",
+        75,
+        (locks / "dev.lock",),
+        ROOT / ".venv" / "bin" / "python",
+        lambda: environment(ROOT / ".venv", locks / "dev.lock", torch=True),
+    )
     emulator = Step(
         "emulator environment",
         10,
         (locks / "emulator.lock",),
+        venvs / "emulator" / "bin" / "python",
         lambda: environment(venvs / "emulator", locks / "emulator.lock", torch=False),
     )
-    node = Step("aws-cdk", 10, (ROOT / "package-lock.json",), lambda: [["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"]])
+    node = Step(
+        "aws-cdk",
+        10,
+        (ROOT / "package-lock.json",),
+        ROOT / "node_modules" / "aws-cdk",
+        lambda: [["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"]],
+    )
     serving = Step(
         "serving environment (vLLM)",
         75,
         (locks / "serving.lock", ROOT / "local" / "serving_environment.py"),
+        venvs / "serving" / "bin" / "python",
         lambda: [
             *environment(venvs / "serving", locks / "serving.lock", torch=True),
             [sys.executable, "-m", "local.serving_environment", str(venvs / "serving")],
@@ -102,6 +119,7 @@ def steps() -> list[list[Step]]:
         "Lambda layers",
         60,
         (*sorted((ROOT / "layers").glob("*/requirements.lock")), ROOT / "infra" / "bundling.py"),
+        STATE / "layers",
         lambda: [[str(UV / "bin" / "python"), "-m", "infra.bundling"]],
     )
     return [[installer], [main], [emulator, node, serving], [layers]]
@@ -115,8 +133,9 @@ def find_other_python(python: str) -> Step:
     command = [python, "-c", "import sys; print(sys.version.split()[0], sys.version_info[:2] == (3, 11))"]
     version, has_torch = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     lock = ROOT / "requirements" / "dev.lock"
-    commands = environment(STATE / "venvs" / "other", lock, torch=has_torch == "True", python=python)
-    return Step("other environment", 75, (lock,), lambda: commands, f"{python} {version}")
+    directory = STATE / "venvs" / "other"
+    commands = environment(directory, lock, torch=has_torch == "True", python=python)
+    return Step("other environment", 75, (lock,), directory / "bin" / "python", lambda: commands, f"{python} {version}")
 
 
 def clients() -> list[list[Step]]:
@@ -126,7 +145,13 @@ def clients() -> list[list[Step]]:
     """
     folder, node = STATE / "clients", ROOT / "requirements" / "clients" / "node"
     python_clients = [
-        Step(f"client {lock.stem}", 15, (lock,), partial(environment, folder / lock.stem, lock, torch=False))
+        Step(
+            f"client {lock.stem}",
+            15,
+            (lock,),
+            folder / lock.stem / "bin" / "python",
+            partial(environment, folder / lock.stem, lock, torch=False),
+        )
         for lock in sorted((ROOT / "requirements" / "clients").glob("*.lock"))
     ]
     manifests = (node / "package.json", node / "package-lock.json")
@@ -135,6 +160,7 @@ def clients() -> list[list[Step]]:
         "clients of Node",
         60,
         manifests,
+        folder / "node" / "node_modules",
         lambda: [["mkdir", "-p", str(folder / "node")], ["cp", *map(str, manifests), str(folder / "node")], install],
     )
     return [python_clients, [node_clients]]
