@@ -70,6 +70,7 @@ def main() -> None:
         athena,
         cloudformation,
         cloudwatch,
+        connections,
         door,
         faults,
         firehose,
@@ -82,8 +83,8 @@ def main() -> None:
     )
     from local.emulator.sagemaker import api
 
-    additions = (faults, lambda_runtime, apigateway, streams, queues, invocations, cloudwatch, athena, firehose, sagemaker, stepfunctions)
-    for addition in (*additions, cloudformation):
+    additions = (connections, faults, lambda_runtime, apigateway, streams, queues, invocations, cloudwatch, athena, firehose, sagemaker)
+    for addition in (*additions, stepfunctions, cloudformation):
         addition.install()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
