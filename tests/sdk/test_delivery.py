@@ -260,6 +260,34 @@ def test_threads_may_fork_at_once(service: StubService, spool: Path) -> None:
     assert len(service.stored) == 4
 
 
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_durable_event_of_a_forked_job_that_ends_at_once_is_sent_by_the_next_process(
+    service: StubService, spool: Path, durable: bool
+) -> None:
+    """Job runners fork a worker for each job and end it by `os._exit`, which runs nothing at the exit."""
+    parent = start_process(
+        "client = Client(sys.argv[1], 'rlk_test_secret', spool=sys.argv[2], durable=sys.argv[3] == 'True')\n"
+        "client.log_interaction('emails', inputs={'email': 'of the parent'})\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    client.log_interaction('emails', inputs={'email': 'of the job'})\n"
+        "    os._exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+        "assert client.flush(30)",
+        service.url,
+        spool,
+        durable,
+    )
+    parent.communicate(timeout=60)
+    assert parent.returncode == 0
+    with Client(service.url, KEY, spool=spool) as later:
+        rate(later, 1)
+        assert later.flush(30)
+    asked = sorted(event["inputs"]["email"] for event in service.stored.values() if event["type"] == "interaction")
+    assert asked == (["of the job"] if durable else []) + ["of the parent"]
+    assert len(service.received) == len(service.stored)
+
+
 def test_a_multiprocessing_worker_delivers_at_its_end(service: StubService, spool: Path) -> None:
     parent = start_process(
         "import multiprocessing\n"

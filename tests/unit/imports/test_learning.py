@@ -13,11 +13,14 @@ from rlaas.preferences.dataset import build_trl_row
 from rlaas.preferences.pairs import PairSet, build_pairs
 from rlaas.telemetry import ingest
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced
+from rlaas_sdk import Client
 from rlaas_sdk.imports import langfuse_export, litellm_logs, openai_logs
 from rlaas_sdk.imports.csv_columns import ColumnMap
 from rlaas_sdk.imports.exchange import ImportContext
 from rlaas_sdk.imports.identity import Identity
 from rlaas_sdk.imports.rows import JsonObject, RowRefused
+from rlaas_sdk.spool import MEMORY
+from tests.sdk.stub_service import KEY, StubService
 from tests.unit.imports.conftest import SKILL
 from tests.unit.imports.test_formats import NoTraces
 
@@ -87,6 +90,22 @@ def test_rows_that_say_which_text_was_better_make_a_pair(rows: list[list[JsonObj
 def test_rows_that_say_what_was_right_are_demonstrations(row: list[JsonObject]) -> None:
     (pair,) = build_learned_pairs(row).pairs
     assert (pair.demonstration, pair.chosen, pair.prompt[-1].content) == (True, FINAL, "I was charged twice.")
+
+
+def test_the_sdks_three_calls_make_a_pair_like_a_row() -> None:
+    service = StubService()
+    try:
+        with Client(service.url, KEY, spool=MEMORY, strict=True) as client:
+            asked = client.log_interaction(SKILL, inputs={"email": "I was charged twice."})
+            drafted = client.log_output(SKILL, asked, DRAFT)
+            client.submit_feedback(SKILL, output_id=drafted, final_text=FINAL)
+            assert client.flush(30)
+    finally:
+        service.stop()
+    pair_set = build_learned_pairs([dict(event) for event in service.stored.values()])
+    assert [(pair.chosen, pair.rejected) for pair in pair_set.pairs] == [(FINAL, DRAFT)]
+    assert "I was charged twice." in pair_set.pairs[0].prompt[-1].content
+    assert pair_set.dropped == {}
 
 
 def test_rows_that_say_nothing_of_the_answer_are_counted() -> None:
