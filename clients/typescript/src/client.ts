@@ -2,7 +2,16 @@ import { browserSpool } from "./browser.js";
 import { Delivery, utf8Bytes, type Loss, type Stats } from "./delivery.js";
 import { boundId, firstOutputId, interactionId } from "./ids.js";
 import type { Spool } from "./spool.js";
-import { drawBackoffMs, post, readError, readRetryAfterMs, RlaasError, type Wire } from "./transport.js";
+import {
+  describeFailure,
+  drawBackoffMs,
+  post,
+  readAnswer,
+  readError,
+  readRetryAfterMs,
+  RlaasError,
+  type Wire,
+} from "./transport.js";
 import type {
   Answer,
   EventType,
@@ -77,8 +86,8 @@ export class Rlaas {
     this.strict = options.strict ?? false;
     this.inferTimeoutMs = options.inferTimeoutMs ?? 35_000;
     this.wire = {
-      apiUrl: toText(options.apiUrl).replace(/\/+$/, ""),
-      apiKey: toText(options.apiKey),
+      apiUrl: toText(options.apiUrl).trim().replace(/\/+$/, ""),
+      apiKey: toText(options.apiKey).trim(),
       fetch: options.fetch ?? ((...request) => fetch(...request)),
     };
     this.mistake = findMistake(this.wire);
@@ -266,10 +275,13 @@ export class Rlaas {
   ): Promise<{ answer: unknown } | { error: RlaasError; retryAfterMs: number }> {
     try {
       const response = await post(this.wire, path, body, timeoutMs);
-      if (response.ok) return { answer: (await response.json()) as unknown };
+      if (response.ok) return { answer: await readAnswer(response) };
       return { error: await readError(response), retryAfterMs: readRetryAfterMs(response) };
     } catch (error) {
-      return { error: new RlaasError(String(error), "no_answer"), retryAfterMs: 0 };
+      return {
+        error: error instanceof RlaasError ? error : new RlaasError(describeFailure(error), "no_answer"),
+        retryAfterMs: 0,
+      };
     }
   }
 }
@@ -284,8 +296,9 @@ function isTransient(status: number): boolean {
 }
 
 function findMistake({ apiUrl, apiKey }: Wire): string | undefined {
-  if (!/^https?:\/\//.test(apiUrl)) return "apiUrl must be the API's address";
-  if (!/^rl[kp]_/.test(apiKey)) return "apiKey must be rlk_... or, in a page, rlp_...";
+  if (!/^https?:\/\//.test(apiUrl) || !URL.canParse(apiUrl)) return "apiUrl must be the API's address";
+  // The error of `fetch` would repeat a key that holds a line break.
+  if (!/^rl[kp]_[\x21-\x7e]*$/.test(apiKey)) return "apiKey must be rlk_... or, in a page, rlp_...";
   // Pages and workers, also those of an extension, have a location; servers have none.
   if (apiKey.startsWith("rlk_") && typeof location !== "undefined") {
     return "a secret key (rlk_) must not be in a page: revoke it, and use a publishable one (rlp_)";

@@ -3,6 +3,8 @@ import type { ApiError, BatchResult } from "./types.js";
 
 const BASE_MS = 200;
 const CAP_MS = 30_000;
+/** The code of an error that something else than RLaaS answered. */
+const FOREIGN = "unknown";
 const LONGEST_RETRY_AFTER_MS = 3_600_000;
 
 /** What became of an event: true where it is stored, null where it has to be sent again, else why it was refused. */
@@ -52,15 +54,20 @@ export async function postBatch(wire: Wire, bodies: string[], timeoutMs: number,
   try {
     const response = await post(wire, "events:batch", `{"events":[${bodies.join()}]}`, timeoutMs, keepalive);
     if (response.status === 200) {
-      const { results } = (await response.json()) as { results: BatchResult[] };
+      const { results } = (await readAnswer(response)) as { results: BatchResult[] };
       if (results.length !== bodies.length) throw new Error(`${results.length} results for ${bodies.length} events`);
       return { verdicts: results.map(readVerdict), retryAfterMs: readRetryAfterMs(response) };
     }
-    const why = (await readError(response)).message;
-    if ([400, 413, 422].includes(response.status)) return { notABatch: why };
-    return { failure: `HTTP ${response.status}: ${why}`, retryAfterMs: readRetryAfterMs(response) };
+    const { message, code } = await readError(response);
+    // What else answers 400 has not read the events; a body may be too large for anything on the way.
+    const isRefused = response.status === 413 || ([400, 422].includes(response.status) && code !== FOREIGN);
+    if (isRefused) return { notABatch: message };
+    return {
+      failure: code === FOREIGN ? message : `HTTP ${response.status}: ${message}`,
+      retryAfterMs: readRetryAfterMs(response),
+    };
   } catch (error) {
-    return { failure: String(error), retryAfterMs: 0 };
+    return { failure: describeFailure(error), retryAfterMs: 0 };
   }
 }
 
@@ -89,8 +96,27 @@ export async function readError(response: Response): Promise<RlaasError> {
     const { error } = (await response.json()) as { error: ApiError };
     return new RlaasError(error.message, error.code, response.status, error.param, error.request_id);
   } catch {
-    return new RlaasError(`HTTP ${response.status}`, "unknown", response.status);
+    return buildForeignError(response);
   }
+}
+
+/** The JSON object in a response that is a success. Rejects where something else answered. */
+export async function readAnswer(response: Response): Promise<object> {
+  const answer = (await response.json().catch(() => null)) as unknown;
+  if (typeof answer !== "object" || answer === null) throw buildForeignError(response);
+  return answer;
+}
+
+/** Why no response came: `fetch` itself says only that it failed. */
+export function describeFailure(error: unknown): string {
+  const cause: unknown = error instanceof Error ? error.cause : undefined;
+  return cause instanceof Error ? `${String(error)}: ${cause.message}` : String(error);
+}
+
+function buildForeignError(response: Response): RlaasError {
+  const type = response.headers.get("Content-Type")?.split(";")[0] ?? "no content type";
+  const message = `HTTP ${response.status} (${type}), and the response is not one of RLaaS's`;
+  return new RlaasError(message, FOREIGN, response.status);
 }
 
 function readVerdict({ status, error }: { status: number; error?: ApiError }): Verdict {

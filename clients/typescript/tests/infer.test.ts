@@ -90,3 +90,40 @@ test("Retry-After may be a date", () => {
   expect(ms).toBeGreaterThan(50_000);
   expect(ms).toBeLessThanOrEqual(60_000);
 });
+
+test("another site's answer is said to be one, once, without its text", async () => {
+  const page = { headers: { "Content-Type": "text/html" }, stream: "<p>private</p>" };
+  for (const status of [200, 403, 404]) {
+    service.rules.push(once({ status, ...page }));
+    await expect(client({ strict: true }).infer(REQUEST)).rejects.toMatchObject({
+      status,
+      message: `HTTP ${status} (text/html), and the response is not one of RLaaS's`,
+    });
+  }
+  expect(service.received).toHaveLength(3);
+});
+
+test("where nobody answers the error says why", async () => {
+  const options = { apiUrl: "http://127.0.0.1:9", strict: true };
+  await expect(client(options).infer(REQUEST)).rejects.toMatchObject({ code: "no_answer", status: 0 });
+  await expect(client(options).infer(REQUEST)).rejects.toThrow(/ECONNREFUSED|bad port/);
+});
+
+test("blanks and line breaks around the address and the key are not theirs; within a key they are refused", async () => {
+  service.rules.push(once({ status: 200, body: ANSWER }));
+  expect(await client({ apiUrl: ` ${service.url}/\n`, apiKey: `${KEY}\r\n` }).infer(REQUEST)).toEqual(ANSWER);
+  expect(service.received[0]?.headers.authorization).toBe(`Bearer ${KEY}`);
+  expect(() => client({ strict: true, apiKey: `${KEY}\n${KEY}` })).toThrow("apiKey must be");
+  expect(() => client({ strict: true, apiUrl: "http://127.0.0.1:port" })).toThrow("apiUrl must be");
+});
+
+test("events that another site refuses are kept", async () => {
+  const lines: string[] = [];
+  service.rules.push(once({ status: 400, headers: { "Content-Type": "text/html" }, stream: "<p>private</p>" }));
+  const rlaas = client({ spool: null, log: (line) => lines.push(line) });
+  rlaas.logInteraction({ skill: "greet", inputs: { name: "Ada" } });
+  expect(await rlaas.flush(10_000)).toBe(true);
+  expect(rlaas.stats().dropped).toEqual({});
+  expect(service.stored.size).toBe(1);
+  expect(lines.join()).toContain("HTTP 400 (text/html), and the response is not one of RLaaS's");
+});
