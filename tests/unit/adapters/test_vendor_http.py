@@ -19,9 +19,10 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaas.adapters.models import vendor_http
-from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused, is_public
-from rlaas.chat import BackendFailed
+from rlaas.adapters.models import vendor_connections, vendor_http
+from rlaas.adapters.models.vendor_connections import is_public
+from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
+from rlaas.chat import BackendFailed, Misconfigured
 
 Script = Callable[[socket.socket], None]
 
@@ -393,7 +394,7 @@ def test_one_address_inside_among_several_is_enough_to_refuse(monkeypatch: pytes
 def test_a_name_that_nobody_answers_for_takes_no_longer_than_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     is_over = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: is_over.wait(60))
-    with pytest.raises(BackendFailed, match="NameResolutionError") as failed:
+    with pytest.raises(BackendFailed, match="could not be reached") as failed:
         VendorHttp().whole("the model server", "https://models.example/v1", {}, {}, timeout_s=0.2)
     is_over.set()
     assert failed.value.safe_to_repeat
@@ -418,9 +419,39 @@ def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest
 def test_a_connection_that_lay_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(OK, OK) as (url, connections):
         whole(url)
-        monkeypatch.setattr(vendor_http, "_IDLE_S", 0.0)
+        monkeypatch.setattr(vendor_connections, "_IDLE_S", 0.0)
         whole(url)
         assert connections == [1, 2]
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}", b"HTTP/1.0 200 OK\r\n\r\n{}"])
+def test_a_connection_that_the_server_closes_is_not_used_again(answer: bytes) -> None:
+    with serving(closing(says(answer)), OK) as (url, connections):
+        assert (whole(url), whole(url)) == (b"{}", b"{}")
+        assert connections == [1, 2]
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_not_used_again() -> None:
+    with serving(closing(says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")), OK) as (url, connections):
+        whole(url)
+        whole(url)
+        assert connections == [1, 2]
+
+
+def test_of_too_many_unused_connections_the_oldest_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vendor_connections, "_MOST_IDLE", 1)
+    http = VendorHttp(private_addresses=True)
+    with serving(OK, OK) as (old, first), serving(OK, OK) as (new, second):
+        for url in (old, new, new, old):
+            assert http.whole("the model server", url, {}, {}, timeout_s=5) == b"{}"
+        assert (first, second) == ([1, 2], [1, 1])
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example", "a_[", "models.example:99999", ""])
+@pytest.mark.parametrize("http", [HTTP, VendorHttp()])
+def test_what_can_be_no_address_is_the_policys_mistake(http: VendorHttp, host: str) -> None:
+    with pytest.raises(Misconfigured, match="not an address"):
+        http.whole("the model server", f"https://{host}/v1", {}, {}, timeout_s=1)
 
 
 def test_plain_http_is_refused_where_addresses_must_be_public() -> None:
@@ -450,6 +481,6 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> Non
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=accept, args=(listener,), daemon=True)
         thread.start()
-        with pytest.raises(BackendFailed, match="SSLError"):
+        with pytest.raises(BackendFailed, match="SSLCertVerificationError"):
             whole(f"https://localhost:{listener.getsockname()[1]}/v1")
         thread.join(timeout=10)
