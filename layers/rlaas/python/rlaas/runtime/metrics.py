@@ -4,15 +4,14 @@ The dimensions are exactly those given (Powertools always adds `service`) and th
 properties, never dimensions.
 """
 
-import json
 import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
-from rlaas.ids import METRICS_NAMESPACE
+from pydantic_core import to_json
 
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
+from rlaas.ids import METRICS_NAMESPACE
 
 MetricUnit = Literal["Count", "Milliseconds", "Seconds", "None"]
 
@@ -45,6 +44,6 @@ def emit(
 
 
 def write_line(line: Mapping[str, object]) -> None:
-    """Write `line` to the log, as JSON."""
-    sys.stdout.write(_ENCODER.encode(line) + "\n")
+    """Write `line` to the log, as JSON in ASCII."""
+    sys.stdout.write(to_json(line, ensure_ascii=True).decode() + "\n")
     sys.stdout.flush()

@@ -1,6 +1,5 @@
 """Answers from a SageMaker endpoint: the OpenAI chat body to the base model or to an adapter's inference component."""
 
-import json
 import math
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -13,6 +12,7 @@ from botocore.config import Config
 from botocore.eventstream import ParserError
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, EndpointConnectionError, HTTPClientError
 from botocore.parsers import ResponseParserError
+from pydantic_core import to_json
 from urllib3.exceptions import HTTPError
 
 from rlaas.adapters.models.openai_answers import read_completion, read_deltas
@@ -87,7 +87,7 @@ class SageMakerEndpoints:
 
 def _body(call: ChatCall, *, stream: bool) -> bytes:
     check_texts(VENDOR, call.messages)
-    return json.dumps(chat_body(call, stream=stream), ensure_ascii=False).encode()
+    return to_json(chat_body(call, stream=stream))
 
 
 def _component(backend: SageMakerBackend) -> dict[str, str]:

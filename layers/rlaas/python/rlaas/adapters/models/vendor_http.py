@@ -1,7 +1,6 @@
 """HTTP to the servers that tenants name: pooled, bounded in time and size, and never into a private network."""
 
 import http.client
-import json
 import math
 import ssl
 import time
@@ -9,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from pydantic import JsonValue
+from pydantic_core import to_json
 from urllib3.exceptions import LocationParseError
 
 from rlaas.adapters.models.server_sent_events import event_data
@@ -117,7 +117,7 @@ class VendorHttp:
     ) -> Iterator[http.client.HTTPResponse]:
         if not self._private_addresses and not url.startswith("https://"):
             raise Misconfigured(f"{vendor}: models are only asked over https")
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        content = to_json(body)
         headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "rlaas", **headers}
         connection, path = self._connect(vendor, url, deadline)
         is_free = False
