@@ -11,11 +11,11 @@ from rlaas.inference.decide import InferRequest
 from rlaas.inference.infer import infer, infer_stream
 from rlaas.privacy.scrub import Scrubber
 from rlaas.telemetry.events import OutputProduced
-from rlaas.telemetry.ingest import prepare
+from rlaas.telemetry.ingest import prepare, record_event
 from tests.fakes.backend import EchoBackend
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.privacy import AS_IT_IS
-from tests.fakes.worlds import NOW, SKILL, TENANT, furnish_registry, make_canary_route
+from tests.fakes.worlds import NOW, SKILL, TENANT, clock, furnish_registry, make_canary_route
 from tests.unit.inference.asking import ASKER, ask, gateway
 
 
@@ -98,3 +98,14 @@ def test_a_paid_answer_is_stored_though_another_event_has_come_under_its_id(stre
     assert paid.key_id == "key1"
     with pytest.raises(Conflict):
         ask(store, interaction_id="mine", backend=EchoBackend())
+
+
+def test_an_output_that_the_gateway_made_cannot_be_reported_again() -> None:
+    store = MemoryEventStore()
+    answer = ask(store, interaction_id="mine")
+    stored = store.events[TENANT, answer.output_id]
+    report = stored.event().model_copy(update={"decision": None, "key_id": None})
+    with pytest.raises(Conflict) as conflict:
+        record_event(report, TENANT, store, clock, skills=furnish_registry(), scrubber=AS_IT_IS)
+    assert conflict.value.param == "output_id"
+    assert stored.payload_sha256 is None

@@ -3,7 +3,7 @@
 import hmac
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from rlaas.errors import DependencyUnavailable
@@ -116,7 +116,7 @@ class Scrubber:
     def digest_for(self, purpose: str) -> "Digest":
         """A `digest` under a key of its own, derived from the salt and `purpose`, so that a digest made for one purpose
         is worthless for another."""
-        key = _hmac(self.salt, f"\0{purpose}")
+        key = _derive_key(self.salt, purpose)
         return lambda text: _hmac(key, text).hex()
 
     @cached_property
@@ -169,6 +169,11 @@ class Scrubber:
                 return ""
             case "keep":
                 return text
+
+
+@lru_cache(maxsize=256)
+def _derive_key(salt: bytes, purpose: str) -> bytes:
+    return _hmac(salt, f"\0{purpose}")
 
 
 def _hmac(key: bytes, text: str) -> bytes:

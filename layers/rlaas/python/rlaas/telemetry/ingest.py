@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache, partial
 
-from pydantic import JsonValue
 from ulid import ULID
 
 from rlaas.clock import Clock
@@ -231,12 +230,12 @@ def prepare(
     *,
     received_at: datetime,
     clean: AnyEvent | None = None,
-    digest: Callable[[str], str] = hash_text,
+    digest: Callable[[str], str] | None = hash_text,
     idempotency_key: str | None = None,
 ) -> StoredEvent:
     """`event` as it will be stored: `clean`, which is it without personal data, with its id and time filled in, and the
-    `digest` of what the client sent, by which a replay is known. Raises: PayloadTooLarge when it is more than an item
-    holds, masks included."""
+    `digest` of what the client sent, by which a replay is known; None where no client sent it. Raises: PayloadTooLarge
+    when it is more than an item holds, masks included."""
     event_type, id_field, prefix = _KINDS[type(event)]
     about = event.about if isinstance(event, FeedbackSubmitted) else event.interaction_id
     event_id: str = getattr(event, id_field) or make_id(tenant_id, event_type, prefix, idempotency_key, about)
@@ -245,7 +244,6 @@ def prepare(
     occurred_at = event.occurred_at or received_at
     fields = {id_field: event_id, "occurred_at": occurred_at, "interaction_id": interaction_id}
     complete = (clean or event).model_copy(update=fields)
-    sent: JsonValue = event.model_dump(mode="json", exclude_unset=True, exclude={id_field, "page_key_id", *_NOT_OF_THE_EVENT})
     payload = encode_canonical_json(complete.model_dump(mode="json", exclude_none=True, exclude=_NOT_OF_THE_EVENT))
     if (size := count_bytes(payload)) > MAX_STORED_BYTES:
         raise PayloadTooLarge(
@@ -262,13 +260,18 @@ def prepare(
         policy_id=_find_policy(event),
         occurred_at=occurred_at,
         received_at=received_at,
-        payload_sha256=digest(encode_canonical_json(sent)),
+        payload_sha256=digest(_encode_sent(event, id_field)) if digest is not None else None,
         payload=payload,
         shadow_roles=_list_shadow_roles(complete.decision)
         if isinstance(complete, OutputProduced) and complete.decision is not None
         else (),
         trial=Trial.of(complete.decision) if isinstance(complete, OutputProduced | RequestFailed) and complete.decision else None,
     )
+
+
+def _encode_sent(event: AnyEvent, id_field: str) -> str:
+    """The canonical JSON of what the client sent, without the event's id."""
+    return encode_canonical_json(event.model_dump(mode="json", exclude_unset=True, exclude={id_field, "page_key_id", *_NOT_OF_THE_EVENT}))
 
 
 def _find_policy(event: AnyEvent) -> str | None:
@@ -312,9 +315,9 @@ def prepare_answers(outputs: Sequence[OutputProduced], tenant_id: str, *, receiv
     for output, clean in zip(outputs, scrub_events([*map(_leave_out_messages, outputs)], scrubber), strict=True):
         assert isinstance(clean, OutputProduced)
         try:
-            stored.append(prepare(output, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest))
+            stored.append(prepare(output, tenant_id, received_at=received_at, clean=clean, digest=None))
         except PayloadTooLarge:
-            stored.append(prepare(output, tenant_id, received_at=received_at, clean=cut_output(clean), digest=scrubber.digest))
+            stored.append(prepare(output, tenant_id, received_at=received_at, clean=cut_output(clean), digest=None))
     return stored
 
 

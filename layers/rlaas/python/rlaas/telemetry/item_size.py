@@ -13,6 +13,8 @@ MAX_STORED_BYTES = 380 * 1024
 ends at 400 KB."""
 MIN_ANSWER_BYTES = 64 * 1024
 """How much room a prompt must leave for the answer to be stored with it, in bytes of JSON."""
+_MOST_BYTES = len(r"\u0000")
+"""The most bytes of JSON that a character takes."""
 
 
 def count_bytes(text: str) -> int:
@@ -55,6 +57,8 @@ def cut_output(output: OutputProduced) -> OutputProduced:
 
 def cut(text: str, room: int) -> str:
     """As much of the beginning of `text` as takes up to `room` bytes as JSON."""
+    if _MOST_BYTES * len(text) + len('""') <= room:
+        return text
     if count_bytes(encode_canonical_json(text)) <= room:
         return text
     fits, too_long = 0, len(text)

@@ -53,7 +53,7 @@ class Trial:
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
     """An event at rest. `payload` is its canonical JSON with every id and time filled in; `payload_sha256` is of what
-    the client sent; the lake does not keep it.
+    the client sent: None for what RLaaS made itself, and in the lake, which does not keep it.
 
     `pending` says that what the event refers to had not landed when it was last checked.
     """

@@ -294,7 +294,7 @@ def read_stored_event(item: Mapping[str, AttributeValue]) -> StoredEvent:
         policy_id=values.get("policy_id"),
         occurred_at=datetime.fromisoformat(values["occurred_at"]),
         received_at=datetime.fromisoformat(values["received_at"]),
-        payload_sha256=values["payload_sha256"],
+        payload_sha256=values.get("payload_sha256"),
         payload=values.get("payload", ""),
         pending="pending" in values,
         shadow_roles=tuple(role for role in _SHADOW_ROLES if role in values),
