@@ -18,7 +18,7 @@ from datetime import timedelta
 from benchmarks.result import report
 from rlaas.errors import DependencyUnavailable, QuotaExceeded
 from rlaas.metering.budgets import Amount, Budget, Budgets, SpendingRequest, list_charges
-from rlaas.metering.counters import WHOLE, Item, Overloaded, Write, Written
+from rlaas.metering.counters import WHOLE, CounterItem, Overloaded, Write, Written
 from rlaas.metering.ledger import Reservation, reserve, settle
 from rlaas.metering.shards import ShardChoice, announce_shard
 from tests.fakes.counters import MemoryCounters
@@ -72,7 +72,7 @@ class LimitedCounters(MemoryCounters):
         self.units += units
 
 
-def count_bytes(item: Item) -> int:
+def count_bytes(item: CounterItem) -> int:
     """An item's bytes by DynamoDB's rules: names, a byte for two digits and one more, a set's texts and three."""
     return 40 + sum(
         len(name) + (3 + sum(len(text) + 1 for text in value) if isinstance(value, frozenset) else len(str(value)) // 2 + 2)

@@ -61,7 +61,7 @@ class CannotStart(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Access:
+class CloudAccess:
     """Where a laptop cloud's AWS APIs are and the key to them, which is made when it starts and ends with it."""
 
     endpoint: str
@@ -98,7 +98,7 @@ class Access:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cloud(Access):
+class Cloud(CloudAccess):
     """A laptop cloud that runs with the stage deployed."""
 
     api_url: str
@@ -222,7 +222,7 @@ def _clear() -> bool:
     return was_running
 
 
-def _begin(say: Say) -> Access:
+def _begin(say: Say) -> CloudAccess:
     """Start the emulator without earlier state, with a new key."""
     if _clear():
         say("ended what an earlier cloud left behind")
@@ -235,7 +235,7 @@ def _begin(say: Say) -> Access:
     LOGS.mkdir(parents=True, exist_ok=True)
     (LOGS / "faults.log").unlink(missing_ok=True)
     # Ministack takes a key id of twelve digits for an account number; this one belongs to MINISTACK_ACCOUNT_ID.
-    access = Access(
+    access = CloudAccess(
         endpoint=f"http://127.0.0.1:{PORT}",
         access_key_id="AKIA" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(16)),
         secret_access_key=secrets.token_urlsafe(30),
@@ -305,7 +305,7 @@ def _images() -> dict[str, dict[str, Any]]:
     }
 
 
-def _deploy(access: Access, identity: str, say: Say, news: Say, *, fresh: bool) -> Cloud:
+def _deploy(access: CloudAccess, identity: str, say: Say, news: Say, *, fresh: bool) -> Cloud:
     deployment = Deployment(assembly=ASSEMBLY, logs=LOGS, environment={**access.environment(), processes.MARK: str(STATE)})
     with contextlib.ExitStack() as work:
         model = work.enter_context(ThreadPoolExecutor(1)).submit(_base_model, say)
@@ -353,7 +353,7 @@ def _base_model(say: Say) -> Path:
     return base_model.ensure_base_model(STATE / "models" / BASE_MODEL)
 
 
-def _upload(directory: Path, access: Access, say: Say) -> None:
+def _upload(directory: Path, access: CloudAccess, say: Say) -> None:
     """Put the base model into the artifacts bucket, file by file where it is not there yet."""
     s3, bucket, prefix = access.client("s3"), f"rlaas-local-artifacts-{ACCOUNT}-{REGION}", f"models/{BASE_MODEL}/"
     sizes = {entry["Key"]: entry["Size"] for entry in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])}
@@ -364,7 +364,7 @@ def _upload(directory: Path, access: Access, say: Say) -> None:
             s3.upload_file(str(file), bucket, key)
 
 
-def _first_key(function: str, access: Access) -> str:
+def _first_key(function: str, access: CloudAccess) -> str:
     """The key of `TENANT`, which people use by hand."""
     request = json.dumps({"tenant_id": TENANT, "scopes": SCOPES}).encode()
     answer = access.client("lambda").invoke(FunctionName=function, Payload=request)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from local.demo_evidence import Draft, RouteChange
-    from local.office.traffic import Refusal
+    from local.office.traffic import FailedRequest
     from rlaas.evaluation.report import PromotionReport
     from rlaas.rollout.steps import Rollout
     from rlaas.rollout.trial_evidence import TrialEvidence
@@ -52,7 +52,7 @@ class Performance(TypedDict):
     reward_mean: float | None
 
 
-class Step(TypedDict):
+class StepRow(TypedDict):
     """One step of a rollout as its record keeps it. `step` counts from 1, `weight` is the candidate's share in [0,
     1]."""
 
@@ -130,7 +130,7 @@ class Report(TypedDict):
     held_out: dict[System, Performance]
     win_rate: float
     win_rate_ci: tuple[float, float]
-    rollout: list[Step]
+    rollout: list[StepRow]
     evidence: dict[Literal["good", "bad"], Evidence]
     rollback: Rollback
     events: Events
@@ -159,7 +159,7 @@ class Story:
     evidence: TrialEvidence
     bad_evidence: TrialEvidence
     sent: Sequence[str]
-    refusals: Sequence[Refusal]
+    refusals: Sequence[FailedRequest]
 
 
 def compute_figures(story: Story, *, wall_seconds: float, step_seconds: Mapping[str, float]) -> Report:
@@ -179,7 +179,7 @@ def compute_figures(story: Story, *, wall_seconds: float, step_seconds: Mapping[
         win_rate=comparison.win_rate,
         win_rate_ci=comparison.win_rate_ci,
         rollout=[
-            Step(
+            StepRow(
                 step=step.step,
                 weight=step.weight,
                 n_control=step.n_control,
@@ -312,7 +312,7 @@ def limits_missed(report: Report) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class DraftPair:
     """The same kind of email drafted before and after learning, for the page."""
 
     email: str
@@ -320,7 +320,7 @@ class Pair:
     after: Draft
 
 
-def pairs(drafts: Sequence[Draft], baseline: str, candidate: str, amount: int) -> list[Pair]:
+def pairs(drafts: Sequence[Draft], baseline: str, candidate: str, amount: int) -> list[DraftPair]:
     """The first `amount` held-out issues that both policies drafted a reply to, neither chosen nor sorted by how well
     they did."""
     first: dict[tuple[str, str], Draft] = {}
@@ -328,7 +328,7 @@ def pairs(drafts: Sequence[Draft], baseline: str, candidate: str, amount: int) -
         if draft.split == "held_out" and draft.final_text is not None:
             first.setdefault((draft.policy_id, draft.issue), draft)
     issues = [issue for policy, issue in first if policy == baseline and (candidate, issue) in first]
-    return [Pair(first[baseline, issue].email, first[baseline, issue], first[candidate, issue]) for issue in issues[:amount]]
+    return [DraftPair(first[baseline, issue].email, first[baseline, issue], first[candidate, issue]) for issue in issues[:amount]]
 
 
 def write(report: Report, story: Story, directory: Path) -> tuple[Path, Path]:

@@ -22,10 +22,10 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from decimal import Decimal
 from typing import Any
 
-Scope = MutableMapping[str, Any]
+AsgiScope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 CHAT = "/v1/chat/completions"
 INVOCATIONS = "/invocations"
@@ -72,7 +72,7 @@ class ChatByInvocations:
         self._app = app
         self._key = os.environ.get("RLAAS_HOSTING_KEY", "").encode()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Pass the request on, a chat to the hosting route; answer 403 when the key is required and missing or wrong,
         and 400 to a chat that is not accepted."""
         if self._key and scope["type"] != "lifespan" and not hmac.compare_digest(dict(scope["headers"]).get(KEY_HEADER, b""), self._key):

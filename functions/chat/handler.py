@@ -31,7 +31,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[Model]):
+class ClientRequest(Generic[Model]):
     """One request of a client: its body, and who sent it."""
 
     request: Model
@@ -48,21 +48,21 @@ class Call(Generic[Model]):
         return stream_request(question, self.who, stage=current_stage(), idempotency_key=self.idempotency_key, traceparent=self.traceparent)
 
 
-def read_call(model: type[Model], event: GatewayEvent) -> Call[Model]:
-    """The call of a caller with the scope `infer`. Raises: RlaasError."""
+def read_client_request(model: type[Model], event: GatewayEvent) -> ClientRequest[Model]:
+    """The request of a caller with the scope `infer`. Raises: RlaasError."""
     who = admit_asker(event)
     request = parse(model, event, most_bytes=MAX_CHAT_BYTES)
-    return Call(request, who, header(event, "Idempotency-Key"), header(event, "traceparent"))
+    return ClientRequest(request, who, header(event, "Idempotency-Key"), header(event, "traceparent"))
 
 
 def chat(event: GatewayEvent) -> Body | web.Stream:
     """Answer one request of an OpenAI client. Raises: RlaasError."""
-    call = read_call(ChatRequest, event)
-    request = call.request
-    with model_not_found(call.who, current_stage()):
+    sent = read_client_request(ChatRequest, event)
+    request = sent.request
+    with model_not_found(sent.who, current_stage()):
         if not request.stream:
-            return to_completion(request, call.answer(to_infer(request)), created=utc_now())
-        stream = call.stream(to_infer(request))
+            return to_completion(request, sent.answer(to_infer(request)), created=utc_now())
+        stream = sent.stream(to_infer(request))
     return chunks(
         stream.deltas,
         completion_id=stream.output_id,
@@ -75,13 +75,13 @@ def chat(event: GatewayEvent) -> Body | web.Stream:
 
 def responses(event: GatewayEvent) -> Body | web.Stream:
     """Answer one request of a client of OpenAI's Responses API. Raises: RlaasError."""
-    call = read_call(ResponsesRequest, event)
-    request, stage, created = call.request, current_stage(), utc_now()
-    with model_not_found(call.who, stage), in_own_words():
-        question = response_to_infer(request, call.who.tenant_id, stage.events, stage.scrubbers.of(call.who.tenant_id))
+    sent = read_client_request(ResponsesRequest, event)
+    request, stage, created = sent.request, current_stage(), utc_now()
+    with model_not_found(sent.who, stage), in_own_words():
+        question = response_to_infer(request, sent.who.tenant_id, stage.events, stage.scrubbers.of(sent.who.tenant_id))
         if not request.stream:
-            return to_response(request, call.answer(question), created=created)
-        stream = call.stream(question)
+            return to_response(request, sent.answer(question), created=created)
+        stream = sent.stream(question)
     own = extras(stream)
     return response_events(
         stream.deltas,
@@ -93,26 +93,26 @@ def responses(event: GatewayEvent) -> Body | web.Stream:
 
 def messages(event: GatewayEvent) -> Body | web.Stream:
     """Answer one request of an Anthropic client. Raises: RlaasError."""
-    call = read_call(MessagesRequest, event)
-    with model_not_found(call.who, current_stage()):
-        question = build_infer_request(call.request)
-        if not call.request.stream:
-            return to_message(call.request, call.answer(question))
-        stream = call.stream(question)
+    sent = read_client_request(MessagesRequest, event)
+    with model_not_found(sent.who, current_stage()):
+        question = build_infer_request(sent.request)
+        if not sent.request.stream:
+            return to_message(sent.request, sent.answer(question))
+        stream = sent.stream(question)
     return events(
         stream.deltas,
         message_id=stream.output_id,
-        model=call.request.model,
+        model=sent.request.model,
         extras=extras(stream),
-        shows_thoughts=call.request.shows_thoughts,
+        shows_thoughts=sent.request.shows_thoughts,
     )
 
 
 def count(event: GatewayEvent) -> Body:
     """How many tokens the prompt of an Anthropic client has: an estimate. Raises: RlaasError."""
-    call = read_call(CountRequest, event)
-    with model_not_found(call.who, current_stage()):
-        return {"input_tokens": count_tokens(call.request, tenant_id=call.who.tenant_id), "rlaas::estimate": True}
+    sent = read_client_request(CountRequest, event)
+    with model_not_found(sent.who, current_stage()):
+        return {"input_tokens": count_tokens(sent.request, tenant_id=sent.who.tenant_id), "rlaas::estimate": True}
 
 
 DOORS = {

@@ -15,7 +15,7 @@ from rlaas.runtime.stage import Stage, current_stage
 from rlaas.runtime.state_machines import Failure, merge_settings
 
 
-class Step(BaseModel):
+class LearningInput(BaseModel):
     """The input of a state. `run_id` is the execution's name unless its input names another."""
 
     step: Literal["begin", "decide", "fail"]
@@ -27,13 +27,13 @@ class Step(BaseModel):
     error: Failure | None = None
 
 
-def read_step(event: Mapping[str, object]) -> Step:
+def read_step(event: Mapping[str, object]) -> LearningInput:
     """The step in `event`; for an execution that was stopped from outside, the step `fail`."""
     stopped = read_stopped_execution(event)
     if stopped is None:
-        return Step.model_validate(event)
+        return LearningInput.model_validate(event)
     error = Failure(Error="ExecutionStopped", Cause=stopped.reason)
-    return Step.model_validate({"run_id": stopped.name, **stopped.input, "step": "fail", "error": error})
+    return LearningInput.model_validate({"run_id": stopped.name, **stopped.input, "step": "fail", "error": error})
 
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValue]:

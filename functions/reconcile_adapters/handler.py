@@ -27,7 +27,7 @@ _NEEDED_MS = 30_000
 _PAUSE_S = 3.0
 
 
-class Request(BaseModel):
+class ReconcileRequest(BaseModel):
     """A request by hand; the schedule and the events of runs leave both fields out."""
 
     dry_run: bool = False
@@ -37,7 +37,7 @@ class Request(BaseModel):
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:
     """Reconcile once; the names of the adapters by what was done with them. Raises: DependencyUnavailable when the
     adapters could not be listed."""
-    stage, request = current_stage(), Request.model_validate(event)
+    stage, request = current_stage(), ReconcileRequest.model_validate(event)
 
     def time_is_left() -> bool:
         return context.get_remaining_time_in_millis() >= _NEEDED_MS

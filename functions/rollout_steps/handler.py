@@ -17,7 +17,7 @@ from rlaas.runtime.stage import Stage, current_stage
 from rlaas.runtime.state_machines import Failure, merge_settings
 
 
-class Step(BaseModel):
+class RolloutInput(BaseModel):
     """The input of a state. `rollout_id` is the execution's name unless its input names another."""
 
     step: Literal["begin", "set_weight", "analyse", "promote", "roll_back", "finish", "abort", "rebuild"]
@@ -31,13 +31,13 @@ class Step(BaseModel):
     error: Failure | None = None
 
 
-def read_step(event: Mapping[str, object]) -> Step:
+def read_step(event: Mapping[str, object]) -> RolloutInput:
     """The step in `event`; for an execution that was stopped from outside, the step `abort`."""
     stopped = read_stopped_execution(event)
     if stopped is None:
-        return Step.model_validate(event)
+        return RolloutInput.model_validate(event)
     error = Failure(Error="ExecutionStopped", Cause=stopped.reason)
-    return Step.model_validate({"rollout_id": stopped.name, **stopped.input, "step": "abort", "error": error})
+    return RolloutInput.model_validate({"rollout_id": stopped.name, **stopped.input, "step": "abort", "error": error})
 
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValue]:
@@ -68,7 +68,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
             return {"status": aborted_rollout.status if aborted_rollout else "failed"}
 
 
-def begin(step: Step, conductor: Conductor, stage: Stage) -> dict[str, JsonValue]:
+def begin(step: RolloutInput, conductor: Conductor, stage: Stage) -> dict[str, JsonValue]:
     """Record the rollout and start it. Raises: InvalidInput, Conflict, NotFound, DependencyUnavailable."""
     request_rollout(
         stage.registry,

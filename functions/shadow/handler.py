@@ -15,7 +15,7 @@ from rlaas.runtime.metrics import emit
 from rlaas.runtime.stage import Stage, current_stage
 
 
-class Message(TypedDict):
+class QueueMessage(TypedDict):
     """A message of SQS."""
 
     messageId: str
@@ -45,7 +45,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> BatchResponse:
     stage = current_stage()
     failures: list[ItemFailure] = []
     outputs = 0
-    for message in cast(Sequence[Message], event["Records"]):
+    for message in cast(Sequence[QueueMessage], event["Records"]):
         try:
             task = ShadowTask.model_validate_json(message["body"])
             outputs += answer_task(task, stage)

@@ -97,7 +97,7 @@ def main() -> None:
     config.keep_alive_timeout = 75
     config.backlog = 1024
     config.loglevel = os.environ.get("LOG_LEVEL", "INFO")
-    guarded_app = door.Door(app.app, port=int(os.environ["GATEWAY_PORT"]), tokens=api.OPENAI)
+    guarded_app = door.EmulatorDoor(app.app, port=int(os.environ["GATEWAY_PORT"]), tokens=api.OPENAI)
     asyncio.run(serve(guarded_app, config, shutdown_trigger=_never))
 
 

@@ -20,19 +20,19 @@ from ministack.services.cloudformation import provisioners
 from local.emulator.lambda_runtime import streaming_to
 
 STREAM = "STREAM"
-Record = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
-async def _invoke_proxy(integration: Record, *arguments: Any, **options: Any) -> Any:
+async def _invoke_proxy(integration: JsonObject, *arguments: Any, **options: Any) -> Any:
     """apigateway_v1._invoke_lambda_proxy_v1; a streaming integration's answer is sent on in parts, as they arrive."""
     if integration.get("responseTransferMode") != STREAM:
         return await _stock_invoke_proxy(integration, *arguments, **options)
     account, region = options.pop("owner_account_id"), options.pop("owner_region")
     event = apigateway_v1._build_lambda_event_v1(*arguments, **options)
-    parts: asyncio.Queue[Record | None] = asyncio.Queue()
+    parts: asyncio.Queue[JsonObject | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
-    def put(part: Record) -> None:
+    def put(part: JsonObject) -> None:
         loop.call_soon_threadsafe(parts.put_nowait, part)
 
     token = streaming_to.set(put)
@@ -45,7 +45,7 @@ async def _invoke_proxy(integration: Record, *arguments: Any, **options: Any) ->
     if head is None:
         return _nothing_streamed(*work.result())
 
-    async def send_all(send: Callable[[Record], Awaitable[None]], receive: object) -> None:
+    async def send_all(send: Callable[[JsonObject], Awaitable[None]], receive: object) -> None:
         while (part := await parts.get()) is not None:  # where no end comes, the client sees an answer that was cut off
             if part["status"] == "end":
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -55,7 +55,7 @@ async def _invoke_proxy(integration: Record, *arguments: Any, **options: Any) ->
     return head["statusCode"], head["headers"], responses.StreamingResponse(send_all)
 
 
-def _nothing_streamed(result: Record | None, error: str | None) -> Any:
+def _nothing_streamed(result: JsonObject | None, error: str | None) -> Any:
     """The answer to an invocation that failed, or was refused, before it streamed anything."""
     if result is None:
         return apigateway_v1._gw_error("API_CONFIGURATION_ERROR", error or "Internal server error")
@@ -70,7 +70,7 @@ def _function(uri: str) -> str:
     return uri.partition("/functions/")[2].partition("/response-streaming-invocations")[0]
 
 
-def _put_integration(api_id: str, resource_id: str, http_method: str, data: Record) -> Any:
+def _put_integration(api_id: str, resource_id: str, http_method: str, data: JsonObject) -> Any:
     """Stock's PutIntegration, which keeps the transfer mode."""
     answer = _stock_put_integration(api_id, resource_id, http_method, data)
     if answer[0] != 201:
@@ -85,7 +85,7 @@ def _with_transfer_mode(provision: Callable[..., Any]) -> Callable[..., Any]:
 
     def provision_with_mode(*arguments: Any) -> Any:
         answer = provision(*arguments)
-        properties: Record = arguments[-2]
+        properties: JsonObject = arguments[-2]
         mode = (properties.get("Integration") or {}).get("ResponseTransferMode")
         if mode:
             methods = apigateway_v1._resources[properties["RestApiId"]][properties["ResourceId"]]["resourceMethods"]
@@ -95,7 +95,7 @@ def _with_transfer_mode(provision: Callable[..., Any]) -> Callable[..., Any]:
     return provision_with_mode
 
 
-def _invoke_mock(integration: Record) -> Any:
+def _invoke_mock(integration: JsonObject) -> Any:
     """Stock's answer of a mock integration, with an id in the place of `context.requestId`, which stock sends as a
     word."""
     status, headers, body = _stock_invoke_mock(integration)

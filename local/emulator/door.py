@@ -104,7 +104,7 @@ def check_s3(access_key_id: str, method: str, path: str, query: Mapping[str, lis
         check_allowed(access_key_id, other_action, [other_resource])
 
 
-class Door:
+class EmulatorDoor:
     """ASGI middleware before ministack, which it serves on `port`."""
 
     def __init__(self, inside: App, *, port: int, tokens: re.Pattern[str]) -> None:

@@ -21,7 +21,7 @@ from local.emulator.sagemaker import api, jobs
 from local.emulator.sagemaker.errors import ApiError
 from local.emulator.sagemaker.job import Job
 
-Record = dict[str, Any]
+JsonObject = dict[str, Any]
 JOB = re.compile(r"^arn:aws:states:::sagemaker:create(Training|Processing)Job(\.sync)?$")
 WATCH_SECONDS = 0.2
 # Errors SageMaker's model names; the SDK raises its base class for every other (ValidationException,
@@ -32,7 +32,7 @@ MODELLED = {
     "ResourceLimitExceeded": "ResourceLimitExceededException",
 }
 
-_execution: contextvars.ContextVar[Record | None] = contextvars.ContextVar("rlaas_execution", default=None)
+_execution: contextvars.ContextVar[JsonObject | None] = contextvars.ContextVar("rlaas_execution", default=None)
 _out_of_time: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("rlaas_out_of_time", default=None)
 """Set when the task's TimeoutSeconds have passed: its thread goes on, but nobody waits for it."""
 
@@ -53,7 +53,7 @@ def _milliseconds(value: Any) -> Any:
     return [_milliseconds(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _create_job(resource: str, data: Record) -> Record:
+def _create_job(resource: str, data: JsonObject) -> JsonObject:
     match = JOB.match(resource)
     if match is None:
         raise states._ExecutionError("States.Runtime", f"{resource} is not an integration of SageMaker jobs")
@@ -69,7 +69,7 @@ def _create_job(resource: str, data: Record) -> Record:
         if _is_abandoned():
             _stop(job)
             raise states._ExecutionError("States.TaskFailed", "nobody waits for the job any more")
-    description: Record = _milliseconds(api.call(f"Describe{kind}Job", {f"{kind}JobName": job.name}))
+    description: JsonObject = _milliseconds(api.call(f"Describe{kind}Job", {f"{kind}JobName": job.name}))
     if job.status != "Completed":
         raise states._ExecutionError("States.TaskFailed", json.dumps(description))
     return description
@@ -82,12 +82,12 @@ def _stop(job: Job) -> None:
         return  # it ended meanwhile
 
 
-def _start_query(resource: str, data: Record) -> Record:
-    query: Record = states._dispatch_aws_sdk_json(states._AWS_SDK_SERVICE_MAP["athena"], "athena", "startQueryExecution", data)
+def _start_query(resource: str, data: JsonObject) -> JsonObject:
+    query: JsonObject = states._dispatch_aws_sdk_json(states._AWS_SDK_SERVICE_MAP["athena"], "athena", "startQueryExecution", data)
     if not resource.endswith(".sync"):
         return query
     while True:
-        description: Record = json.loads(athena._get_query_execution(query)[2])
+        description: JsonObject = json.loads(athena._get_query_execution(query)[2])
         state = description["QueryExecution"]["Status"]["State"]
         if state not in ("QUEUED", "RUNNING"):
             break
@@ -107,7 +107,7 @@ def _is_abandoned() -> bool:
     return bool(execution and execution["status"] != "RUNNING") or bool(out_of_time and out_of_time.is_set())
 
 
-def _with_timeout(resource: str, data: Record, timeout: float) -> Any:
+def _with_timeout(resource: str, data: JsonObject, timeout: float) -> Any:
     out_of_time = threading.Event()
     token = _out_of_time.set(out_of_time)
     try:
@@ -120,7 +120,7 @@ def _with_timeout(resource: str, data: Record, timeout: float) -> Any:
         _out_of_time.reset(token)
 
 
-def _execute_task(definition: Record, data: Any, execution: Record, context: Record) -> Any:
+def _execute_task(definition: JsonObject, data: Any, execution: JsonObject, context: JsonObject) -> Any:
     token = _execution.set(execution)
     try:
         return _stock_execute_task(definition, data, execution, context)
@@ -128,7 +128,7 @@ def _execute_task(definition: Record, data: Any, execution: Record, context: Rec
         _execution.reset(token)
 
 
-def _aws_sdk(resource: str, data: Record) -> Any:
+def _aws_sdk(resource: str, data: JsonObject) -> Any:
     *_, service, action = resource.split(":")
     if service.lower() != "sagemaker":
         return _stock_aws_sdk(resource, data)

@@ -31,7 +31,7 @@ PAUSE_AFTER_REFUSAL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class FailedRequest:
     """An answer other than 2xx, or none after all attempts (`status` 0)."""
 
     path: str
@@ -45,7 +45,7 @@ class Ledger:
     """What the service acknowledged (event ids, each once), and what it refused."""
 
     acknowledged: list[str] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[FailedRequest] = field(default_factory=list)
     requests: int = 0
     reconnects: int = 0
 
@@ -142,12 +142,12 @@ class Office:
             except httpx.TransportError as error:
                 self.ledger.reconnects += 1
                 if attempt == ATTEMPTS - 1:
-                    self.ledger.refusals.append(Refusal(path, 0, f"{type(error).__name__} {error}".strip(), interaction_id))
+                    self.ledger.refusals.append(FailedRequest(path, 0, f"{type(error).__name__} {error}".strip(), interaction_id))
                 continue
             if answer.is_success:
                 reply: dict[str, object] = answer.json()
                 return reply
-            self.ledger.refusals.append(Refusal(path, answer.status_code, answer.text[:300], interaction_id))
+            self.ledger.refusals.append(FailedRequest(path, answer.status_code, answer.text[:300], interaction_id))
             if answer.status_code not in TRY_AGAIN:
                 break
         return None

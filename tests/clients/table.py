@@ -95,7 +95,7 @@ CLIENTS = (
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FeatureResult:
     """How a client did in one feature, and what it saw where it did not pass."""
 
     result: Result
@@ -110,18 +110,18 @@ class Desk:
     key: str
     tenant: Tenant
 
-    def examine(self, client: Client) -> dict[str, Outcome]:
+    def examine(self, client: Client) -> dict[str, FeatureResult]:
         """How the client did in each of its features."""
         interaction_id = f"int_{ULID()}"
         with tempfile.TemporaryDirectory() as home:
             sat = _run(_program(client), self._variables(client, interaction_id, Path(home)), Path(home))
             guide = _run(*self._guide(client, Path(home)))
         told = {line["feature"]: line for line in map(json.loads, re.findall(r'^\{"feature": ?.*$', sat.stdout, re.MULTILINE))}
-        outcomes = {feature: Outcome(line["outcome"], line["what"]) for feature, line in told.items()}
+        outcomes = {feature: FeatureResult(line["outcome"], line["what"]) for feature, line in told.items()}
         for feature in outcomes.keys() & set(IDS):
             if outcomes[feature].result == "passed":
                 outcomes[feature] = self._follow(told[feature]["output_id"], interaction_id if feature == "interaction_id" else None)
-        missing = {feature: Outcome("failed", f"not told: {sat.stdout[-500:]}{sat.stderr[-2000:]}") for feature in client.features}
+        missing = {feature: FeatureResult("failed", f"not told: {sat.stdout[-500:]}{sat.stderr[-2000:]}") for feature in client.features}
         return {**missing, **outcomes, "guide": self._check_guide(guide)}
 
     def _variables(self, client: Client, interaction_id: str, home: Path) -> dict[str, str]:
@@ -143,14 +143,14 @@ class Desk:
             "HAYSTACK_TELEMETRY_ENABLED": "False",
         }
 
-    def _follow(self, output_id: str | None, interaction_id: str | None) -> Outcome:
+    def _follow(self, output_id: str | None, interaction_id: str | None) -> FeatureResult:
         """Whether feedback by the id joins an answer, and whether the answer's id is that of its interaction."""
         about = {"interaction_id": interaction_id} if interaction_id else {"output_id": output_id}
         answer = self.tenant.post("v1/feedback.submit", {"skill": SKILL, "kind": "action", "action": "sent", **about})
         follows = not interaction_id or output_id is None or output_id.startswith(interaction_id.replace("int_", "out_"))
         if answer.status_code == 201 and answer.json()["pending"] is False and follows:
-            return Outcome("passed")
-        return Outcome("failed", f"{output_id}: {answer.text}")
+            return FeatureResult("passed")
+        return FeatureResult("failed", f"{output_id}: {answer.text}")
 
     def _guide(self, client: Client, home: Path) -> tuple[list[str], dict[str, str], Path]:
         """How to run the client's lines in docs/clients.md: the command, its variables, and where."""
@@ -168,13 +168,13 @@ class Desk:
         variables |= {"URL": self.url, "KEY": self.key, "PATH": f"{bin_folder}{os.pathsep}{variables['PATH']}"}
         return ["bash", "-euc", text], variables, home
 
-    def _check_guide(self, ran: subprocess.CompletedProcess[str]) -> Outcome:
+    def _check_guide(self, ran: subprocess.CompletedProcess[str]) -> FeatureResult:
         """Whether the lines ran, and found what they say: the answer's id, the policy's, or the agent's answer."""
         found = (ran.stdout.strip().splitlines() or [""])[-1]
         if ran.returncode == 0 and found.startswith("out_"):
             return self._follow(found, None)
         is_right = ran.returncode == 0 and found in (f"{SKILL}@v1", "Dear Ada, we are on it.")
-        return Outcome("passed" if is_right else "failed", f"{ran.stdout[-500:]}{ran.stderr[-2000:]}")
+        return FeatureResult("passed" if is_right else "failed", f"{ran.stdout[-500:]}{ran.stderr[-2000:]}")
 
 
 @contextmanager

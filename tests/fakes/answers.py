@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rlaas.evaluation.asking import Answer, Question
+from rlaas.evaluation.asking import SystemAnswer, SystemQuestion
 
 
 @dataclass
 class MemoryAnswers:
-    entries: list[Answer] = field(default_factory=list)
+    entries: list[SystemAnswer] = field(default_factory=list)
 
-    def list_answered(self) -> set[Question]:
+    def list_answered(self) -> set[SystemQuestion]:
         return {(answer.row, answer.system) for answer in self.entries}
 
-    def keep(self, answers: Sequence[Answer]) -> None:
+    def keep(self, answers: Sequence[SystemAnswer]) -> None:
         self.entries += answers

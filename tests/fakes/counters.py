@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
-from rlaas.metering.counters import WHOLE, Item, SetMember, Write, Written, add_up
+from rlaas.metering.counters import WHOLE, CounterItem, SetMember, Write, Written, add_up
 
 
 @dataclass
@@ -31,14 +31,14 @@ class MemoryCounters:
             self.items |= {(tenant_id, shard): apply_write(items[shard], write) for shard, write in writes.items()}
             return True
 
-    def read(self, tenant_id: str) -> Item:
+    def read(self, tenant_id: str) -> CounterItem:
         return add_up(self.read_shards(tenant_id).values())
 
-    def read_shards(self, tenant_id: str) -> dict[int, Item]:
+    def read_shards(self, tenant_id: str) -> dict[int, CounterItem]:
         return {shard: dict(item) for (owner, shard), item in self.items.items() if owner == tenant_id}
 
 
-def is_met(item: Item, write: Write) -> bool:
+def is_met(item: CounterItem, write: Write) -> bool:
     return (
         all(read_number(item, name) <= most for name, most in write.at_most.items())
         and (write.has is None or write.has.id in read_ids(item, write.has))
@@ -47,7 +47,7 @@ def is_met(item: Item, write: Write) -> bool:
     )
 
 
-def apply_write(item: Item, write: Write) -> dict[str, int | frozenset[str]]:
+def apply_write(item: CounterItem, write: Write) -> dict[str, int | frozenset[str]]:
     attributes = [*write.add, *write.put, *write.remove, *(mark.attribute for mark in (write.mark, write.unmark) if mark)]
     assert len(set(attributes)) == len(attributes), "DynamoDB refuses two changes of one attribute"
     new_item = {name: value for name, value in item.items() if name not in write.remove}
@@ -59,13 +59,13 @@ def apply_write(item: Item, write: Write) -> dict[str, int | frozenset[str]]:
     return {name: value for name, value in new_item.items() if value != frozenset()}
 
 
-def read_number(item: Item, name: str) -> int:
+def read_number(item: CounterItem, name: str) -> int:
     value = item.get(name, 0)
     assert isinstance(value, int)
     return value
 
 
-def read_ids(item: Item, mark: SetMember) -> frozenset[str]:
+def read_ids(item: CounterItem, mark: SetMember) -> frozenset[str]:
     value = item.get(mark.attribute, frozenset())
     assert isinstance(value, frozenset)
     return value

@@ -14,7 +14,7 @@ from rlaas.policies.policy_store import policy_key
 from rlaas.routing.route import Route
 from rlaas.routing.route_store import route_key
 from rlaas.skills.skill import Metric, RewardSpec, Skill
-from rlaas.tenancy.audit import Content
+from rlaas.tenancy.audit import RegistryContent
 from rlaas.tenancy.keys import ApiKey
 from rlaas.tenancy.registry import Change, Page, Record, Stored, decode_cursor, encode_cursor, key_key, skill_key
 
@@ -36,10 +36,10 @@ class MemoryRegistry:
             raise NotFound(f"there is no {sort_key}")
         return Stored(stored.record, stored.version, stored.change)
 
-    def iterate_contents(self, tenant_id: str) -> Iterator[Content]:
+    def iterate_contents(self, tenant_id: str) -> Iterator[RegistryContent]:
         for (tenant, sort_key), stored in self.records.items():
             if tenant == tenant_id:
-                yield Content(sort_key, stored.version, make_content(stored), stored.change.at)
+                yield RegistryContent(sort_key, stored.version, make_content(stored), stored.change.at)
 
     def list(
         self, model: type[Record], tenant_id: str, prefix: str, *, limit: int = 100, cursor: str | None = None, newest_first: bool = False

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from functions.bootstrap.handler import BootstrapRequest
-from functions.reconcile_adapters.handler import Request as AdaptersRequest
+from functions.reconcile_adapters.handler import ReconcileRequest as AdaptersRequest
 from infra.config import STAGES
 from local import setup
 from tests.infra.template import Template

@@ -21,7 +21,7 @@ from rlaas.adapters.aws.held_out import HeldOutRun, open_session
 from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.chat import Message
 from rlaas.errors import RlaasError
-from rlaas.evaluation.asking import Answer, HeldOutPlan
+from rlaas.evaluation.asking import HeldOutPlan, SystemAnswer
 from rlaas.evaluation.comparison import SYSTEMS
 from rlaas.learning.runs import LearningRun, LearningSettings
 from rlaas.preferences.dataset import TEST_PROMPTS, HeldOutPrompt
@@ -308,7 +308,7 @@ def test_the_session_for_one_run_reaches_neither_models_nor_files_of_another_ten
     mine = HeldOutRun(own, session)
     [prompt] = mine.prompts()
     assert isinstance(mine.ask("baseline", prompt), str)
-    mine.keep([Answer(row=0, interaction_id="int_1", system="baseline", text="x")])
+    mine.keep([SystemAnswer(row=0, interaction_id="int_1", system="baseline", text="x")])
     assert mine.list_answered() == {(0, "baseline")}
 
     dataset, answers = files(world.b)

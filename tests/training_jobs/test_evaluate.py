@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rlaas.evaluation.asking import Answer, ask_remaining
+from rlaas.evaluation.asking import SystemAnswer, ask_remaining
 from rlaas.evaluation.comparison import System
 from rlaas.evaluation.report import PromotionReport
 from rlaas.preferences.dataset import TEST_PROMPTS, HeldOutPrompt
@@ -28,7 +28,7 @@ def answer_prompt(system: System, prompt: HeldOutPrompt) -> str:
     return "Dear customer, <b>thank you</b> for writing." if system == "baseline" else house_style
 
 
-def write(answers: list[Answer], path: Path) -> None:
+def write(answers: list[SystemAnswer], path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text("".join(f"{answer.model_dump_json()}\n" for answer in answers))
 
@@ -41,7 +41,7 @@ def dataset(tmp_path: Path, week_of_events: list[StoredEvent]) -> Path:
 
 
 @pytest.fixture
-def answers(dataset: Path) -> list[Answer]:
+def answers(dataset: Path) -> list[SystemAnswer]:
     """What the systems answer to the dataset's prompts, asked as the function asks them."""
     prompts = [HeldOutPrompt.model_validate_json(line) for line in (dataset / TEST_PROMPTS).read_bytes().splitlines()]
     store = MemoryAnswers()
@@ -53,7 +53,7 @@ def run_evaluation(tmp_path: Path) -> PromotionReport:
     return evaluate.evaluate(evaluate.parse(WORDS.split()), tmp_path / "dataset", tmp_path / "answers", tmp_path / "out")
 
 
-def test_the_answers_are_compared_and_both_reports_are_written(dataset: Path, answers: list[Answer], tmp_path: Path) -> None:
+def test_the_answers_are_compared_and_both_reports_are_written(dataset: Path, answers: list[SystemAnswer], tmp_path: Path) -> None:
     write(answers[:7], tmp_path / "answers" / "000000.jsonl")
     write(answers[7:], tmp_path / "answers" / "000001.jsonl")
     report = run_evaluation(tmp_path)
@@ -64,7 +64,7 @@ def test_the_answers_are_compared_and_both_reports_are_written(dataset: Path, an
     assert PromotionReport.model_validate_json((tmp_path / "out" / "promotion_report.json").read_text()) == report
 
 
-def test_the_page_stands_alone_and_shows_answers_as_text(answers: list[Answer], tmp_path: Path) -> None:
+def test_the_page_stands_alone_and_shows_answers_as_text(answers: list[SystemAnswer], tmp_path: Path) -> None:
     write(answers, tmp_path / "answers" / "000000.jsonl")
     run_evaluation(tmp_path)
     page = (tmp_path / "out" / "promotion_report.html").read_text()
@@ -75,7 +75,7 @@ def test_the_page_stands_alone_and_shows_answers_as_text(answers: list[Answer], 
     assert "Promote" in page
 
 
-def test_of_two_answers_to_one_question_the_first_kept_is_judged(answers: list[Answer], tmp_path: Path) -> None:
+def test_of_two_answers_to_one_question_the_first_kept_is_judged(answers: list[SystemAnswer], tmp_path: Path) -> None:
     write(answers, tmp_path / "answers" / "000000.jsonl")
     once = run_evaluation(tmp_path)
     write([answer.model_copy(update={"text": "no"}) for answer in answers], tmp_path / "answers" / "000001.jsonl")
@@ -84,7 +84,7 @@ def test_of_two_answers_to_one_question_the_first_kept_is_judged(answers: list[A
 
 @pytest.mark.parametrize("wrong", ["missing", "of another interaction"])
 def test_without_every_systems_answer_to_each_prompt_the_job_fails_and_leaves_no_report(
-    wrong: str, answers: list[Answer], tmp_path: Path
+    wrong: str, answers: list[SystemAnswer], tmp_path: Path
 ) -> None:
     [lost] = [answer for answer in answers if (answer.row, answer.system) == (3, "candidate")]
     others = [answer for answer in answers if answer is not lost]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlaas.clock import rfc3339, utc_now
-from rlaas.evaluation.asking import MAX_INTERACTIONS, Answer, Question, explain_no_prompts
+from rlaas.evaluation.asking import MAX_INTERACTIONS, SystemAnswer, SystemQuestion, explain_no_prompts
 from rlaas.evaluation.comparison import SYSTEMS, HeldOutCase, System
 from rlaas.evaluation.report import Criteria, PromotionReport, build_promotion_report
 from rlaas.preferences.dataset import DatasetManifest, read_messages
@@ -49,17 +49,17 @@ def read_test_split(path: Path) -> list[dict[str, object]]:
     return rows
 
 
-def read_answers(directory: Path) -> dict[Question, Answer]:
+def read_answers(directory: Path) -> dict[SystemQuestion, SystemAnswer]:
     """The answers by row and system; of several to one question, the one that was stored first."""
-    answers: dict[Question, Answer] = {}
+    answers: dict[SystemQuestion, SystemAnswer] = {}
     for path in sorted(directory.glob("*.jsonl")):
         with path.open("rb") as lines:
-            for answer in map(Answer.model_validate_json, lines):
+            for answer in map(SystemAnswer.model_validate_json, lines):
                 answers.setdefault((answer.row, answer.system), answer)
     return answers
 
 
-def build_cases(rows: Iterable[Mapping[str, object]], answers: Mapping[Question, Answer]) -> list[HeldOutCase]:
+def build_cases(rows: Iterable[Mapping[str, object]], answers: Mapping[SystemQuestion, SystemAnswer]) -> list[HeldOutCase]:
     """Each row with the systems' answers. Raises: JobFailed when a system did not answer a row, or the answer belongs
     to another dataset."""
     cases = []

@@ -26,10 +26,10 @@ from local.emulator.sagemaker import components, hosted, hosting, jobs
 from local.emulator.sagemaker.errors import ApiError, describe_failure
 from local.emulator.sagemaker.server import ADAPTER_HEADER, chunks
 
-Record = dict[str, Any]
+JsonObject = dict[str, Any]
 Answer = tuple[int, dict[str, str], Any]
 
-OPERATIONS: dict[str, Callable[[Record], Record]] = {
+OPERATIONS: dict[str, Callable[[JsonObject], JsonObject]] = {
     **{
         f"{verb}{kind}Job": functools.partial(work, kind)
         for kind in ("Training", "Processing")
@@ -95,7 +95,7 @@ def find_input_shape(operation: str) -> Any:
     return _model().operation_model(operation).input_shape
 
 
-def call(operation: str, request: Record) -> Record:
+def call(operation: str, request: JsonObject) -> JsonObject:
     """One control plane operation, in this process; also what CloudFormation and Step Functions call.
 
     Raises: ApiError.
@@ -197,7 +197,7 @@ async def _invoke_streaming(endpoint: str, headers: Mapping[str, str], body: byt
         finally:
             loop.call_soon_threadsafe(parts.put_nowait, None)
 
-    async def send_all(send: Callable[[Record], Awaitable[None]], receive: object) -> None:
+    async def send_all(send: Callable[[JsonObject], Awaitable[None]], receive: object) -> None:
         concurrency.spawn_background(read, thread_name="read-endpoint-stream")
         while (frame := await parts.get()) is not None:
             await send({"type": "http.response.body", "body": frame, "more_body": True})
@@ -235,7 +235,7 @@ async def _openai(endpoint: str, component: str | None, headers: Mapping[str, st
         finally:
             loop.call_soon_threadsafe(parts.put_nowait, b"")
 
-    async def send_all(send: Callable[[Record], Awaitable[None]], receive: object) -> None:
+    async def send_all(send: Callable[[JsonObject], Awaitable[None]], receive: object) -> None:
         concurrency.spawn_background(read, thread_name="read-endpoint-openai")
         while chunk := await parts.get():
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -317,7 +317,7 @@ def install() -> None:
     """Hook in. A bearer token names no service, so OpenAI's path decides by itself."""
     detect = app.detect_service
 
-    def detect_service(method: str, path: str, headers: Record, query_params: Record) -> str:
+    def detect_service(method: str, path: str, headers: JsonObject, query_params: JsonObject) -> str:
         return "sagemaker" if OPENAI.match(path) else str(detect(method, path, headers, query_params))
 
     app.detect_service = detect_service

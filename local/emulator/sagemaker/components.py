@@ -6,13 +6,13 @@ import time
 
 from local.emulator.children import run_in_background
 from local.emulator.sagemaker.errors import ApiError, describe_failure
-from local.emulator.sagemaker.hosted import COMPONENTS, ENDPOINTS, MODELS, Component, Endpoint, Record, find, make_arn, make_server
+from local.emulator.sagemaker.hosted import COMPONENTS, ENDPOINTS, MODELS, Component, Endpoint, JsonObject, find, make_arn, make_server
 from local.emulator.sagemaker.server import START_SECONDS, Server
 
 PAGE = 10
 
 
-def create_inference_component(request: Record) -> Record:
+def create_inference_component(request: JsonObject) -> JsonObject:
     """CreateInferenceComponent: a model of its own, or an adapter on the base component it names."""
     name = request["InferenceComponentName"]
     if name in COMPONENTS:
@@ -25,7 +25,7 @@ def create_inference_component(request: Record) -> Record:
     specification = request.get("Specification") or {}
     container, base = specification.get("Container") or {}, specification.get("BaseInferenceComponentName")
     now = time.time()
-    record: Record = {
+    record: JsonObject = {
         "InferenceComponentName": name,
         "InferenceComponentArn": make_arn("inference-component", name),
         "EndpointName": request["EndpointName"],
@@ -52,7 +52,7 @@ def create_inference_component(request: Record) -> Record:
     return {"InferenceComponentArn": record["InferenceComponentArn"]}
 
 
-def update_inference_component(request: Record) -> Record:
+def update_inference_component(request: JsonObject) -> JsonObject:
     """UpdateInferenceComponent: a base starts anew with the changed specification and gets its adapters back."""
     name = request["InferenceComponentName"]
     component: Component = find(COMPONENTS, "inference component", name)
@@ -72,7 +72,7 @@ def update_inference_component(request: Record) -> Record:
     return {"InferenceComponentArn": component.record["InferenceComponentArn"]}
 
 
-def update_inference_component_runtime_config(request: Record) -> Record:
+def update_inference_component_runtime_config(request: JsonObject) -> JsonObject:
     """UpdateInferenceComponentRuntimeConfig: sets a base's copies; with none its process ends, and when it starts again
     it gets its adapters back."""
     name = request["InferenceComponentName"]
@@ -98,7 +98,7 @@ def _apply_copies(component: Component) -> None:
     component.record |= {"InferenceComponentStatus": "InService", "LastModifiedTime": time.time()}
 
 
-def _make_server(specification: Record, name: str) -> Server:
+def _make_server(specification: JsonObject, name: str) -> Server:
     """The process that a base component's specification describes, not yet started."""
     group, container = f"/aws/sagemaker/InferenceComponents/{name}", specification.get("Container") or {}
     environment = container.get("Environment") or {}
@@ -116,7 +116,7 @@ def _make_server(specification: Record, name: str) -> Server:
     )
 
 
-def _describe_specification(specification: Record) -> Record:
+def _describe_specification(specification: JsonObject) -> JsonObject:
     description = dict(specification)
     if container := dict(description.get("Container") or {}):
         if uri := container.pop("Image", None):
@@ -125,7 +125,7 @@ def _describe_specification(specification: Record) -> Record:
     return description
 
 
-def _start(component: Component, specification: Record) -> None:
+def _start(component: Component, specification: JsonObject) -> None:
     name = component.record["InferenceComponentName"]
     seconds = (specification.get("StartupParameters") or {}).get("ContainerStartupHealthCheckTimeoutInSeconds", START_SECONDS)
     assert component.server is not None
@@ -145,13 +145,13 @@ def _start(component: Component, specification: Record) -> None:
     component.record["LastModifiedTime"] = time.time()
 
 
-def describe_inference_component(request: Record) -> Record:
+def describe_inference_component(request: JsonObject) -> JsonObject:
     """DescribeInferenceComponent."""
     component: Component = find(COMPONENTS, "inference component", request["InferenceComponentName"])
     return component.describe()
 
 
-def list_inference_components(request: Record) -> Record:
+def list_inference_components(request: JsonObject) -> JsonObject:
     """ListInferenceComponents, a page of it."""
     keys = ("InferenceComponentName", "InferenceComponentArn", "EndpointName", "EndpointArn", "VariantName", "InferenceComponentStatus")
     records = [
@@ -165,11 +165,12 @@ def list_inference_components(request: Record) -> Record:
         records = [record for record in records if record["InferenceComponentStatus"] == status]
     times = ("CreationTime", "LastModifiedTime")
     start, most = int(request.get("NextToken", 0)), request.get("MaxResults", PAGE)
-    answer: Record = {"InferenceComponents": [{key: record[key] for key in (*keys, *times)} for record in records[start : start + most]]}
+    page = [{key: record[key] for key in (*keys, *times)} for record in records[start : start + most]]
+    answer: JsonObject = {"InferenceComponents": page}
     return {**answer, "NextToken": str(start + most)} if start + most < len(records) else answer
 
 
-def delete_inference_component(request: Record) -> Record:
+def delete_inference_component(request: JsonObject) -> JsonObject:
     """DeleteInferenceComponent: unloads an adapter, stops a base that has no adapters."""
     name = request["InferenceComponentName"]
     component: Component = find(COMPONENTS, "inference component", name)

@@ -12,14 +12,14 @@ from ministack.core import responses
 from local.emulator.sagemaker.errors import ApiError, make_not_found
 from local.emulator.sagemaker.server import Server
 
-Record = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
 @dataclass
 class Component:
     """An inference component: a base with its server, or an adapter on a base's."""
 
-    record: Record
+    record: JsonObject
     server: Server | None
     base: str | None = None
     artifact: str | None = None
@@ -36,7 +36,7 @@ class Component:
         value: int = self.record["RuntimeConfig"]["CurrentCopyCount"]
         return value
 
-    def describe(self) -> Record:
+    def describe(self) -> JsonObject:
         """Its description; its status is Failed once its process has ended by itself."""
         if self.status == "InService" and self.server and (end := self.server.end()):
             self.record |= {"InferenceComponentStatus": "Failed", "FailureReason": end, "LastModifiedTime": time.time()}
@@ -47,7 +47,7 @@ class Component:
 class Endpoint:
     """An endpoint: its description and the servers of variants that name a model."""
 
-    record: Record
+    record: JsonObject
     servers: dict[str, Server] = field(default_factory=dict)
 
 
@@ -71,7 +71,7 @@ def find(store: Any, kind: str, name: str) -> Any:
     return entry
 
 
-def make_server(model: Record, log_group: str, name: str, environment: dict[str, str]) -> Server:
+def make_server(model: JsonObject, log_group: str, name: str, environment: dict[str, str]) -> Server:
     """The process that serves a model, not yet started."""
     container = model.get("PrimaryContainer") or model["Containers"][0]
     source = (container.get("ModelDataSource") or {}).get("S3DataSource") or {}

@@ -6,12 +6,23 @@ import time
 
 from local.emulator.children import run_in_background
 from local.emulator.sagemaker.errors import ApiError, describe_failure, make_in_use
-from local.emulator.sagemaker.hosted import COMPONENTS, CONFIGS, ENDPOINTS, GROUPS, MODELS, Endpoint, Record, find, make_arn, make_server
+from local.emulator.sagemaker.hosted import (
+    COMPONENTS,
+    CONFIGS,
+    ENDPOINTS,
+    GROUPS,
+    MODELS,
+    Endpoint,
+    JsonObject,
+    find,
+    make_arn,
+    make_server,
+)
 from local.emulator.sagemaker.images import image
 from local.emulator.sagemaker.server import START_SECONDS
 
 
-def create_model(request: Record) -> Record:
+def create_model(request: JsonObject) -> JsonObject:
     """CreateModel."""
     name = request["ModelName"]
     if name in MODELS:
@@ -24,19 +35,19 @@ def create_model(request: Record) -> Record:
     return {"ModelArn": MODELS[name]["ModelArn"]}
 
 
-def describe_model(request: Record) -> Record:
+def describe_model(request: JsonObject) -> JsonObject:
     """DescribeModel."""
     return dict(find(MODELS, "model", request["ModelName"]))
 
 
-def delete_model(request: Record) -> Record:
+def delete_model(request: JsonObject) -> JsonObject:
     """DeleteModel."""
     find(MODELS, "model", request["ModelName"])
     del MODELS[request["ModelName"]]
     return {}
 
 
-def create_endpoint_config(request: Record) -> Record:
+def create_endpoint_config(request: JsonObject) -> JsonObject:
     """CreateEndpointConfig."""
     name = request["EndpointConfigName"]
     if name in CONFIGS:
@@ -52,19 +63,19 @@ def create_endpoint_config(request: Record) -> Record:
     return {"EndpointConfigArn": CONFIGS[name]["EndpointConfigArn"]}
 
 
-def describe_endpoint_config(request: Record) -> Record:
+def describe_endpoint_config(request: JsonObject) -> JsonObject:
     """DescribeEndpointConfig."""
     return dict(find(CONFIGS, "endpoint configuration", request["EndpointConfigName"]))
 
 
-def delete_endpoint_config(request: Record) -> Record:
+def delete_endpoint_config(request: JsonObject) -> JsonObject:
     """DeleteEndpointConfig."""
     find(CONFIGS, "endpoint configuration", request["EndpointConfigName"])
     del CONFIGS[request["EndpointConfigName"]]
     return {}
 
 
-def create_endpoint(request: Record) -> Record:
+def create_endpoint(request: JsonObject) -> JsonObject:
     """CreateEndpoint: InService once every variant that names a model answers /ping; at once when models come as
     inference components."""
     name = request["EndpointName"]
@@ -117,13 +128,13 @@ def _start_endpoint(endpoint: Endpoint) -> None:
     endpoint.record["LastModifiedTime"] = time.time()
 
 
-def describe_endpoint(request: Record) -> Record:
+def describe_endpoint(request: JsonObject) -> JsonObject:
     """DescribeEndpoint."""
     endpoint: Endpoint = find(ENDPOINTS, "endpoint", request["EndpointName"])
     return dict(endpoint.record)
 
 
-def update_endpoint(request: Record) -> Record:
+def update_endpoint(request: JsonObject) -> JsonObject:
     """UpdateEndpoint: takes another configuration; a variant's own model starts anew with it, inference components
     stay."""
     endpoint: Endpoint = find(ENDPOINTS, "endpoint", request["EndpointName"])
@@ -148,7 +159,7 @@ def update_endpoint(request: Record) -> Record:
     return {"EndpointArn": endpoint.record["EndpointArn"]}
 
 
-def delete_endpoint(request: Record) -> Record:
+def delete_endpoint(request: JsonObject) -> JsonObject:
     """DeleteEndpoint: when it has no inference components any more."""
     name = request["EndpointName"]
     endpoint: Endpoint = find(ENDPOINTS, "endpoint", name)
@@ -163,7 +174,7 @@ def delete_endpoint(request: Record) -> Record:
     return {}
 
 
-def list_endpoints(request: Record) -> Record:
+def list_endpoints(request: JsonObject) -> JsonObject:
     """ListEndpoints."""
     keys = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
     return {
@@ -175,7 +186,7 @@ def list_endpoints(request: Record) -> Record:
     }
 
 
-def create_model_package_group(request: Record) -> Record:
+def create_model_package_group(request: JsonObject) -> JsonObject:
     """CreateModelPackageGroup."""
     name = request["ModelPackageGroupName"]
     if name in GROUPS:
@@ -191,12 +202,12 @@ def create_model_package_group(request: Record) -> Record:
     return {"ModelPackageGroupArn": arn}
 
 
-def describe_model_package_group(request: Record) -> Record:
+def describe_model_package_group(request: JsonObject) -> JsonObject:
     """DescribeModelPackageGroup, by name or ARN."""
     return dict(find(GROUPS, "model package group", request["ModelPackageGroupName"].rpartition("/")[2]))
 
 
-def delete_model_package_group(request: Record) -> Record:
+def delete_model_package_group(request: JsonObject) -> JsonObject:
     """DeleteModelPackageGroup."""
     describe_model_package_group(request)
     del GROUPS[request["ModelPackageGroupName"].rpartition("/")[2]]

@@ -26,7 +26,7 @@ from local.emulator.sagemaker.errors import REASON_CHARACTERS, ApiError, describ
 from local.emulator.sagemaker.images import image
 
 STOP_SECONDS = 5.0
-Record = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
 class Stopped(Exception):
@@ -42,7 +42,7 @@ class Job(ABC):
 
     kind: str  # "Training" or "Processing"
 
-    def __init__(self, request: Record) -> None:
+    def __init__(self, request: JsonObject) -> None:
         self.request = request
         self.name: str = request[f"{self.kind}JobName"]
         self.root: Path = Path(tempfile.gettempdir()) / "ml" / f"{self.kind.lower()}-jobs" / self.name
@@ -51,7 +51,7 @@ class Job(ABC):
         self._stopping = threading.Event()
         now = time.time()
         arn = f"arn:aws:sagemaker:{responses.get_region()}:{responses.get_account_id()}:{self.kind.lower()}-job/{self.name}"
-        self.record: Record = {
+        self.record: JsonObject = {
             **request,
             f"{self.kind}JobArn": arn,
             f"{self.kind}JobStatus": "InProgress",

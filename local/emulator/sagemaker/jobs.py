@@ -14,7 +14,7 @@ from local.emulator.children import run_in_background
 from local.emulator.sagemaker import artifacts
 from local.emulator.sagemaker.errors import ApiError, make_in_use
 from local.emulator.sagemaker.images import image
-from local.emulator.sagemaker.job import Job, Record
+from local.emulator.sagemaker.job import Job, JsonObject
 
 MESSAGE_BYTES = 1024
 
@@ -24,7 +24,7 @@ class TrainingJob(Job):
 
     kind = "Training"
 
-    def __init__(self, request: Record) -> None:
+    def __init__(self, request: JsonObject) -> None:
         super().__init__(request)
         self.record |= {"SecondaryStatus": "Starting", "SecondaryStatusTransitions": [], "FinalMetricDataList": []}
         self._metrics = [
@@ -163,8 +163,8 @@ class ProcessingJob(Job):
             raise ApiError("ValidationException", f"LocalPath must start with /opt/ml/processing, got {path}")
         return Path(self.root, path.removeprefix("/opt/ml/"))
 
-    def _outputs(self) -> list[Record]:
-        outputs: list[Record] = (self.request.get("ProcessingOutputConfig") or {}).get("Outputs") or []
+    def _outputs(self) -> list[JsonObject]:
+        outputs: list[JsonObject] = (self.request.get("ProcessingOutputConfig") or {}).get("Outputs") or []
         return [output["S3Output"] for output in outputs]
 
     def _prepare(self) -> None:
@@ -197,7 +197,7 @@ _jobs = {"Training": responses.AccountRegionScopedDict(), "Processing": response
 _classes: dict[str, type[Job]] = {"Training": TrainingJob, "Processing": ProcessingJob}
 
 
-def create(kind: str, request: Record) -> Record:
+def create(kind: str, request: JsonObject) -> JsonObject:
     """CreateTrainingJob and CreateProcessingJob."""
     name = request[f"{kind}JobName"]
     if name in _jobs[kind]:
@@ -220,18 +220,18 @@ def find(kind: str, name: str) -> Job:
     return job
 
 
-def describe(kind: str, request: Record) -> Record:
+def describe(kind: str, request: JsonObject) -> JsonObject:
     """DescribeTrainingJob and DescribeProcessingJob."""
     return dict(find(kind, request[f"{kind}JobName"]).record)
 
 
-def stop(kind: str, request: Record) -> Record:
+def stop(kind: str, request: JsonObject) -> JsonObject:
     """StopTrainingJob and StopProcessingJob."""
     find(kind, request[f"{kind}JobName"]).stop()
     return {}
 
 
-def delete(kind: str, request: Record) -> Record:
+def delete(kind: str, request: JsonObject) -> JsonObject:
     """DeleteTrainingJob and DeleteProcessingJob: for jobs that ended."""
     job = find(kind, request[f"{kind}JobName"])
     if not job.ended.is_set():
@@ -240,7 +240,7 @@ def delete(kind: str, request: Record) -> Record:
     return {}
 
 
-def list_summaries(kind: str, request: Record) -> Record:
+def list_summaries(kind: str, request: JsonObject) -> JsonObject:
     """ListTrainingJobs and ListProcessingJobs, newest first."""
     jobs = [job for job in _jobs[kind].values() if request.get("NameContains", "") in job.name]
     jobs = [job for job in jobs if request.get("StatusEquals") in (None, job.status)]

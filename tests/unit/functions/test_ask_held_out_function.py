@@ -18,7 +18,7 @@ from functions.ask_held_out import handler as ask_held_out
 from rlaas.adapters.aws import lent_sessions
 from rlaas.chat import Message
 from rlaas.errors import DependencyUnavailable, InvalidInput, NotFound
-from rlaas.evaluation.asking import Answer
+from rlaas.evaluation.asking import SystemAnswer
 from rlaas.preferences.dataset import HeldOutPrompt
 from rlaas.runtime.stage import Stage, replace_stage
 from tests.fakes.gateway import TimeLeft
@@ -54,12 +54,12 @@ class World:
         lines = "".join(f"{prompt.model_dump_json()}\n" for prompt in prompts)
         self.s3.put_object(Bucket="artifacts", Key=f"{DATASET}test_prompts.jsonl", Body=lines.encode())
 
-    def files(self) -> dict[str, list[Answer]]:
+    def files(self) -> dict[str, list[SystemAnswer]]:
         """The answers kept, by file."""
         entries = self.s3.list_objects_v2(Bucket="artifacts", Prefix=ANSWERS).get("Contents", [])
         return {
             entry["Key"].removeprefix(ANSWERS): [
-                Answer.model_validate_json(line)
+                SystemAnswer.model_validate_json(line)
                 for line in self.s3.get_object(Bucket="artifacts", Key=entry["Key"])["Body"].read().splitlines()
             ]
             for entry in entries

@@ -14,7 +14,7 @@ from local.demo_evidence import RouteChange, list_drafts
 from local.demo_report import Report, Story
 from local.office.agents import OFFICE, react, write_in_house_style
 from local.office.templates import week
-from local.office.traffic import Refusal
+from local.office.traffic import FailedRequest
 from rlaas.evaluation.comparison import HeldOutCase, System
 from rlaas.evaluation.report import Criteria, build_promotion_report
 from rlaas.rollout.plan import PlanLimits, StepSpec, Traffic, make_plan
@@ -250,7 +250,7 @@ def test_evidence_is_what_it_was_when_the_rollout_ended(report: Report) -> None:
 
 def test_a_refused_request_or_an_interaction_without_an_answer_is_a_failed_request(story: Story) -> None:
     assert demo_report.report_rollback(story)["failed_requests"] == 0
-    with_refusal = replace(story, refusals=[Refusal("v1/infer", 503, "down", "int_x")])
+    with_refusal = replace(story, refusals=[FailedRequest("v1/infer", 503, "down", "int_x")])
     assert demo_report.report_rollback(with_refusal)["failed_requests"] == 1
     events = {**story.events, "int_x": story.events["int_bad_0"]}
     assert demo_report.report_rollback(replace(story, events=events))["failed_requests"] == 1

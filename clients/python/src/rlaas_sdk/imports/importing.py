@@ -12,7 +12,7 @@ from typing import Protocol
 
 from rlaas_sdk.imports.exchange import ImportContext
 from rlaas_sdk.imports.files import SourceFile
-from rlaas_sdk.imports.progress import OpenRows, Outcome, Report, State, Totals
+from rlaas_sdk.imports.progress import EventResult, OpenRows, Report, State, Totals
 from rlaas_sdk.imports.rows import JsonObject, Row, RowRefused, RowSkipped
 from rlaas_sdk.imports.sending import MAX_EVENT_BYTES, Item, Lanes, Service, encode_event
 
@@ -148,12 +148,12 @@ def _import_file(plan: Plan, file: SourceFile, after: int, open_rows: OpenRows, 
         open_rows.keep()
 
 
-def _build_events(plan: Plan, file: SourceFile, row: Row) -> tuple[list[JsonObject], list[Outcome], list[str]]:
+def _build_events(plan: Plan, file: SourceFile, row: Row) -> tuple[list[JsonObject], list[EventResult], list[str]]:
     """A row's events, the refusals of its parts, and the reasons why parts were skipped."""
     if row.problem is not None or row.value is None:
         return [], [_build_refusal(row.problem)] if row.problem else [], []
     events: list[JsonObject] = []
-    refusals: list[Outcome] = []
+    refusals: list[EventResult] = []
     skip_reasons: list[str] = []
     parts = [part for record in _split_page(row.value) for part in plan.parts(record)]
     for n, part in enumerate(parts):
@@ -177,7 +177,7 @@ def _split_page(row: JsonObject) -> list[JsonObject]:
     return [item for item in page if isinstance(item, dict)] if isinstance(page, list) and is_page else [row]
 
 
-def _build_items(plan: Plan, row: int, events: list[JsonObject], refusals: list[Outcome]) -> list[tuple[str, Item]]:
+def _build_items(plan: Plan, row: int, events: list[JsonObject], refusals: list[EventResult]) -> list[tuple[str, Item]]:
     """The events that can be sent, each with its interaction's id; the others are added to `refusals`."""
     items: list[tuple[str, Item]] = []
     for event in events:
@@ -196,5 +196,5 @@ def _build_items(plan: Plan, row: int, events: list[JsonObject], refusals: list[
     return items
 
 
-def _build_refusal(problem: RowRefused, event_id: str | None = None) -> Outcome:
-    return Outcome("refused", reason=problem.reason, message=problem.message, param=problem.param, event_id=event_id)
+def _build_refusal(problem: RowRefused, event_id: str | None = None) -> EventResult:
+    return EventResult("refused", reason=problem.reason, message=problem.message, param=problem.param, event_id=event_id)

@@ -18,8 +18,8 @@ _COMMIT_EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of an event. `reason`, `message` and `param` are those of a refused one."""
+class EventResult:
+    """How the service answered an event. `reason`, `message` and `param` are those of a refused one."""
 
     status: Literal["new", "replayed", "pending", "refused"]
     reason: str = ""
@@ -30,7 +30,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Totals:
-    """Counts of an import: rows read, events made and what became of them, and what was left out, by reason."""
+    """Counts of an import: rows read, events made, how the service answered them, and what was left out, by reason."""
 
     rows: int = 0
     events: int = 0
@@ -153,7 +153,7 @@ class _OpenRow:
     line: int
     events: int
     waiting: int
-    outcomes: list[Outcome]
+    outcomes: list[EventResult]
     skip_reasons: list[str]
     raw: str | None
 
@@ -176,7 +176,7 @@ class OpenRows:
         *,
         events: int,
         is_sent: bool,
-        refusals: Iterable[Outcome],
+        refusals: Iterable[EventResult],
         skip_reasons: Iterable[str],
         raw: str | None,
     ) -> None:
@@ -187,7 +187,7 @@ class OpenRows:
             if self._advance() and time.monotonic() - self._committed_at >= _COMMIT_EVERY_S:
                 self._keep()
 
-    def settle(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+    def settle(self, outcomes: Iterable[tuple[int, EventResult]]) -> None:
         """Note what became of events; each outcome comes with its row's number."""
         with self._lock:
             for number, outcome in outcomes:
@@ -228,7 +228,7 @@ class OpenRows:
         totals.refused.update(outcome.reason for outcome in refusals)
         self._report.write(self._lines(row, refusals))
 
-    def _lines(self, row: _OpenRow, refusals: list[Outcome]) -> Iterable[JsonObject]:
+    def _lines(self, row: _OpenRow, refusals: list[EventResult]) -> Iterable[JsonObject]:
         for outcome in refusals:
             line: JsonObject = {
                 "file": self._name,

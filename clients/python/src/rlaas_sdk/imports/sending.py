@@ -15,7 +15,7 @@ import httpx
 
 from rlaas_sdk.errors import NotConfigured
 from rlaas_sdk.failures import describe_failure, describe_response, is_final, read_error
-from rlaas_sdk.imports.progress import Outcome
+from rlaas_sdk.imports.progress import EventResult
 from rlaas_sdk.imports.rows import JsonObject
 from rlaas_sdk.transport import draw_backoff_s, is_body_refused, open_client, read_retry_after_s
 
@@ -63,7 +63,7 @@ class Service:
     give_up_after_s: float = 600.0
 
 
-Settle = Callable[[Iterable[tuple[int, Outcome]]], None]
+Settle = Callable[[Iterable[tuple[int, EventResult]]], None]
 
 
 class Lanes:
@@ -232,12 +232,12 @@ class Lanes:
             raise Stopped("stopped")
 
 
-def _build_outcome(item: Item, status: int, error: object) -> Outcome:
+def _build_outcome(item: Item, status: int, error: object) -> EventResult:
     if status in (200, 201, 202):
-        return Outcome("new" if status == 201 else "pending" if status == 202 else "replayed", event_id=item.event_id)
+        return EventResult("new" if status == 201 else "pending" if status == 202 else "replayed", event_id=item.event_id)
     error = error if isinstance(error, dict) else {}
     reason, message, param = error.get("code") or error.get("type"), error.get("message"), error.get("param")
-    return Outcome(
+    return EventResult(
         "refused",
         reason=str(reason or f"http_{status}"),
         message=str(message or f"the service answered {status}"),

@@ -18,7 +18,7 @@ from rlaas.inference.record import Answer
 from rlaas.runtime.environment import API_GATEWAY_SECONDS, AnsweringEnvironment
 from rlaas.runtime.metrics import MetricUnit, emit
 from rlaas.runtime.stage import Stage, import_ahead
-from rlaas.runtime.traces import SERVER, Trace, TracedBackend, Value
+from rlaas.runtime.traces import SERVER, AttributeValue, Trace, TracedBackend
 
 import_ahead("adapters.aws.counters", "adapters.aws.events", "adapters.aws.registry", "adapters.aws.secrets")
 import_ahead("adapters.models.backends", "adapters.models.moderators")
@@ -106,7 +106,7 @@ class _Request:
 
     def end(self, result: Answer | AnswerStream | None = None, *, error: BaseException | None = None) -> None:
         """Record the request in its trace and, unless it was a replay, in metrics."""
-        attributes: dict[str, Value] = {"rlaas.tenant_id": self._who.tenant_id, "rlaas.skill": self._request.skill}
+        attributes: dict[str, AttributeValue] = {"rlaas.tenant_id": self._who.tenant_id, "rlaas.skill": self._request.skill}
         if result is not None:
             decision = result.decision
             attributes |= {

@@ -126,7 +126,7 @@ class OwnFields(WireModel):
     cost_usd: float | None = Field(alias="rlaas::cost_usd")
 
 
-class ChatMessage(WireModel):
+class AnsweredMessage(WireModel):
     """What the model said."""
 
     model_config = ConfigDict(json_schema_extra=make_optional("tool_calls", "reasoning_content", "annotations"))
@@ -143,7 +143,7 @@ class ChatChoice(WireModel):
     """One of the answers."""
 
     index: int
-    message: ChatMessage
+    message: AnsweredMessage
     logprobs: Json
     finish_reason: str
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from rlaas.api.hot_answers import CachedTokens, OwnFields
 from rlaas.inference.response_items import RefusalText
-from rlaas.inference.responses import FunctionChoice, JsonObject, JsonSchema, PlainText
+from rlaas.inference.responses import FunctionChoice, JsonObjectFormat, JsonSchema, PlainText
 from rlaas.wire import Json, WireModel
 
 _Status = Literal["completed", "incomplete"]
@@ -111,7 +111,7 @@ class ResponseTool(WireModel):
 class ResponseTextSettings(WireModel):
     """What form the text was to have."""
 
-    format: PlainText | JsonObject | JsonSchema
+    format: PlainText | JsonObjectFormat | JsonSchema
     verbosity: str | None
 
 

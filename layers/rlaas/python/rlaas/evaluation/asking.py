@@ -19,7 +19,7 @@ MAX_INTERACTIONS = 2_000
 
 Prefix = Annotated[str, Field(pattern=r"^s3://.+/$")]
 """A prefix of S3 objects that ends in a slash: without the slash, `v1` would match `v10` too."""
-Question = tuple[int, System]
+SystemQuestion = tuple[int, System]
 """The number of a row of the test split, from 0, and the system to ask."""
 AskSystem = Callable[[System, HeldOutPrompt], str]
 """Raises: DependencyUnavailable without an answer, InvalidInput where the model refuses the prompt."""
@@ -41,7 +41,7 @@ class HeldOutPlan(WireModel, strict=False):
     max_tokens: int
 
 
-class Answer(WireModel, hide_input_in_errors=True):
+class SystemAnswer(WireModel, hide_input_in_errors=True):
     """A system's answer to the prompt in a `row` (from 0) of the test split."""
 
     row: int
@@ -53,11 +53,11 @@ class Answer(WireModel, hide_input_in_errors=True):
 class Answers(Protocol):
     """The answers of a run's systems so far."""
 
-    def list_answered(self) -> Collection[Question]:
+    def list_answered(self) -> Collection[SystemQuestion]:
         """The questions that need not be asked again."""
         ...
 
-    def keep(self, answers: Sequence[Answer]) -> None:
+    def keep(self, answers: Sequence[SystemAnswer]) -> None:
         """Store more answers."""
         ...
 
@@ -86,15 +86,15 @@ def ask_remaining(
 
     Raises: DependencyUnavailable when an answer did not come, or when there was time for none; what else `ask` raises.
     """
-    questions: list[Question] = [(row, system) for row in range(len(prompts)) for system in SYSTEMS]
+    questions: list[SystemQuestion] = [(row, system) for row in range(len(prompts)) for system in SYSTEMS]
     before = answers.list_answered()
     left = [question for question in questions if question not in before]
-    new: list[Answer] = []
+    new: list[SystemAnswer] = []
     try:
         for (row, system), text in _ask_concurrently(
             left, lambda question: ask(question[1], prompts[question[0]]), concurrency, time_is_left
         ):
-            new.append(Answer(row=row, interaction_id=prompts[row].interaction_id, system=system, text=text))
+            new.append(SystemAnswer(row=row, interaction_id=prompts[row].interaction_id, system=system, text=text))
     except DependencyUnavailable as failure:
         raise DependencyUnavailable(failure.detail) from failure  # by this name the state machine tries again
     finally:
@@ -106,12 +106,12 @@ def ask_remaining(
 
 
 def _ask_concurrently(
-    left: Sequence[Question], ask: Callable[[Question], str], concurrency: int, time_is_left: Callable[[], bool]
-) -> Iterator[tuple[Question, str]]:
+    left: Sequence[SystemQuestion], ask: Callable[[SystemQuestion], str], concurrency: int, time_is_left: Callable[[], bool]
+) -> Iterator[tuple[SystemQuestion, str]]:
     """Yield each question with its answer as it arrives, `concurrency` at a time. Raises the first failure at the
     end."""
     waiting = iter(left)
-    running: dict[Future[str], Question] = {}
+    running: dict[Future[str], SystemQuestion] = {}
     failure: BaseException | None = None
     with ThreadPoolExecutor(concurrency) as pool:
         while True:

@@ -1,4 +1,4 @@
-"""The fourth stage: backends are asked one after another, the arm's and then the control's, until one answers.
+"""A request's fourth step: backends are asked one after another, the arm's and then the control's, until one answers.
 
 Backends are servers that tenants name. What they answer may be of any shape: whatever their adapters raise is the
 failure of a backend here, and every answer is checked before it is used. What was sent to them may be

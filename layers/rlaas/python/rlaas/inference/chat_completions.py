@@ -16,7 +16,7 @@ from rlaas.inference.chat_completion_chunks import build_usage, describe_process
 from rlaas.inference.chat_messages import ChatMessage, to_messages
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.record import Answer
-from rlaas.inference.skill_request import NotSupported, SkillRequest, extras
+from rlaas.inference.skill_request import NotSupported, OpenAIRequest, extras
 from rlaas.wire import Json, WireModel
 
 
@@ -27,7 +27,7 @@ class StreamOptions(WireModel):
     include_obfuscation: bool = False
 
 
-class ChatRequest(SkillRequest):
+class ChatRequest(OpenAIRequest):
     """OpenAI's chat request. Fields that are not named here are parameters of the backend."""
 
     model_config = ConfigDict(extra="allow")
@@ -75,7 +75,7 @@ class ChatRequest(SkillRequest):
 
     def parameters(self) -> dict[str, JsonValue]:
         """The parameters that go to the backend, by OpenAI's names."""
-        ours = {"messages", "stream", "stream_options", "metadata", *SkillRequest.model_fields}
+        ours = {"messages", "stream", "stream_options", "metadata", *OpenAIRequest.model_fields}
         return self.model_dump(mode="json", exclude=ours, exclude_none=True, exclude_unset=True)
 
 

@@ -1,4 +1,4 @@
-"""The fifth stage: an answer is cut to size, finished as the prompt says, and checked by the policy's guardrails."""
+"""A request's fifth step: the answer is cut to size, finished as the prompt says, and checked by guardrails."""
 
 import json
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ _LONGEST_REASON = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the caller may have of an exchange."""
+class CheckedExchange:
+    """An exchange and what the caller may have of it, after the guardrails."""
 
     exchange: Exchange
     choices: tuple[Choice, ...]
@@ -52,7 +52,7 @@ def needs_whole_answer(policy: Policy) -> bool:
     return needs_whole_output(policy.guardrails)
 
 
-def check_answer(exchange: Exchange, gateway: Gateway, *, again: bool = False) -> Outcome:
+def check_answer(exchange: Exchange, gateway: Gateway, *, again: bool = False) -> CheckedExchange:
     """The answer as the prompt and the guardrails let it out; `again` says that no other may be asked for.
 
     Where guardrails block the request, their answer is the outcome. Raises: the error that the exchange ended by.
@@ -61,7 +61,7 @@ def check_answer(exchange: Exchange, gateway: Gateway, *, again: bool = False) -
         raise exchange.error
     question, completion, backend = exchange.question, exchange.answer, exchange.backend
     if isinstance(question, Blocked):
-        return Outcome(exchange, (question.answer,), None, _measure_ms(exchange, gateway))
+        return CheckedExchange(exchange, (question.answer,), None, _measure_ms(exchange, gateway))
     if completion is None or backend is None:
         raise ValueError("nobody was asked")
     policy, choices = question.policy, bound_choices(completion.choices)
@@ -72,7 +72,7 @@ def check_answer(exchange: Exchange, gateway: Gateway, *, again: bool = False) -
         choices, actions, regenerate = _guard_choices(choices, exchange, policy, gateway, again=again)
         exchange = replace(exchange, actions=(*exchange.actions, *actions))
     spent = gateway.spending.spent(policy, backend.model, question.call, completion)
-    return Outcome(exchange, choices, spent, _measure_ms(exchange, gateway), regenerate)
+    return CheckedExchange(exchange, choices, spent, _measure_ms(exchange, gateway), regenerate)
 
 
 def without_unchecked(delta: Delta, policy: Policy) -> Delta:

@@ -1,4 +1,4 @@
-"""The first stage: a request, and the policy that is to answer it."""
+"""A request's first step: what is asked, and the policy that is to answer it."""
 
 from dataclasses import dataclass
 from typing import Self

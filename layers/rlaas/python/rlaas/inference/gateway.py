@@ -1,4 +1,4 @@
-"""What requests are answered with: the stores, models and clocks that every stage shares."""
+"""What requests are answered with: the stores, models and clocks that all steps of a request share."""
 
 import time
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """A request's way to its answer, from top to bottom: decide, render, reserve, ask, check, record.
 
-Each stage is a file of its own and a function from frozen values to frozen values. An answer comes whole or
+Each step is a file of its own and a function from frozen values to frozen values. An answer comes whole or
 piece by piece; or the caller learns which model to ask, and asks it directly.
 """
 

@@ -11,12 +11,12 @@ from rlaas.chat import UNKNOWN_PROCESSING, Delta, ToolCallDelta, Usage
 from rlaas.inference.growing_json import GrowingObject
 from rlaas.inference.messages import build_stop, build_usage, thinking_block
 
-Event = dict[str, JsonValue]
+StreamEvent = dict[str, JsonValue]
 
 
 def events(
     deltas: Generator[Delta, None, None], *, message_id: str, model: str, extras: Mapping[str, JsonValue], shows_thoughts: bool = False
-) -> Generator[Event, None, None]:
+) -> Generator[StreamEvent, None, None]:
     """`deltas` as events; `extras` stand in the message that the first one begins, and what the model thinks is there
     if the client `shows_thoughts`.
 
@@ -25,7 +25,7 @@ def events(
     """
     blocks, usage, finish_reason, stop_sequence, refusal = _Blocks(shows_thoughts=shows_thoughts), None, None, None, ""
     processing = UNKNOWN_PROCESSING
-    start: Event | None = _build_start(message_id, model, extras)
+    start: StreamEvent | None = _build_start(message_id, model, extras)
     with closing(deltas):
         for delta in deltas:
             if start is not None:
@@ -53,9 +53,9 @@ def events(
     yield {"type": "message_stop"}
 
 
-def _build_start(message_id: str, model: str, extras: Mapping[str, JsonValue]) -> Event:
+def _build_start(message_id: str, model: str, extras: Mapping[str, JsonValue]) -> StreamEvent:
     nothing = Usage(input_tokens=0, output_tokens=0)
-    message: Event = {
+    message: StreamEvent = {
         "id": message_id,
         "type": "message",
         "role": "assistant",
@@ -131,7 +131,7 @@ class _Blocks:
         if call.arguments:
             block.unsent.append(call.arguments)
 
-    def send(self, *, last: bool = False) -> Iterator[Event]:
+    def send(self, *, last: bool = False) -> Iterator[StreamEvent]:
         """The events of what can be sent: all of it after the `last` piece."""
         while self._at < len(self._blocks):
             block, index = self._blocks[self._at], self._at
@@ -149,13 +149,13 @@ class _Blocks:
             self._at += 1
 
 
-def _build_block(block: _Block) -> Event:
+def _build_block(block: _Block) -> StreamEvent:
     if block.type == "tool_use":
         return {"type": "tool_use", "id": block.id or "", "name": block.name or "", "input": {}}
     return thinking_block("") if block.type == "thinking" else {"type": "text", "text": ""}
 
 
-def _build_delta(block: _Block) -> Event:
+def _build_delta(block: _Block) -> StreamEvent:
     text = "".join(block.unsent)
     block.unsent.clear()
     if block.type != "tool_use":

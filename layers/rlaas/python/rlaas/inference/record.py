@@ -1,5 +1,5 @@
-"""The last stage: what was spent is settled, each choice is stored as an output with its decision, and what guardrails
-did."""
+"""A request's last step: what was spent is settled, and each choice is stored as an output with its decision, and so
+is what guardrails did."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from rlaas.chat import UNKNOWN_PROCESSING, Choice, Processing, Usage
 from rlaas.errors import Conflict, DependencyUnavailable
 from rlaas.ids import derive_id, hash_text, make_bound_id
 from rlaas.inference.ask import Exchange
-from rlaas.inference.check import Outcome
+from rlaas.inference.check import CheckedExchange
 from rlaas.inference.decide import Assignment, bind_output_id
 from rlaas.inference.gateway import Gateway
 from rlaas.inference.render import PolicyAction, Question
@@ -97,7 +97,7 @@ def record_interaction(assignment: Assignment, gateway: Gateway) -> bool:
     return earlier is None
 
 
-def record_answer(outcome: Outcome, gateway: Gateway) -> Answer:
+def record_answer(outcome: CheckedExchange, gateway: Gateway) -> Answer:
     """Settle what the answer cost; store an output for each choice, the first one last, and what guardrails did.
 
     A paid answer is always stored: under another id where an event that the gateway did not make has taken the
@@ -140,7 +140,7 @@ def record_answer(outcome: Outcome, gateway: Gateway) -> Answer:
     )
 
 
-def record_unseen(outcome: Outcome, gateway: Gateway) -> bool:
+def record_unseen(outcome: CheckedExchange, gateway: Gateway) -> bool:
     """As `record_answer`, for an answer that no user sees, of which the first choice is stored: whether its output is
     new. Raises: DependencyUnavailable."""
     exchange = outcome.exchange
@@ -280,7 +280,7 @@ def _price_answer(exchange: Exchange, gateway: Gateway) -> dict[str, Any]:
     }
 
 
-def _build_outputs(outcome: Outcome) -> list[OutputProduced]:
+def _build_outputs(outcome: CheckedExchange) -> list[OutputProduced]:
     """An output for each choice. What the request was, cost and used counts once, and shadows answer it once: with the
     first."""
     exchange = outcome.exchange

@@ -1,4 +1,4 @@
-"""The second stage: the policy's guardrails check what the caller sent, and its prompt is rendered with that."""
+"""A request's second step: the policy's guardrails check what the caller sent, and its prompt is rendered with that."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

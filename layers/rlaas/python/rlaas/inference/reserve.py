@@ -1,4 +1,4 @@
-"""The third stage: what a request may cost is set aside before a model is asked, and settled once, whatever ends it."""
+"""A request's third step: what it may cost is set aside before a model is asked, and settled once, whatever ends it."""
 
 from collections.abc import Iterator
 

@@ -15,8 +15,8 @@ from pydantic import JsonValue
 from rlaas.chat import UNKNOWN_PROCESSING, CalledFunction, Delta, Processing, ToolCall, ToolCallDelta, Usage
 from rlaas.inference.growing_json import GrowingObject
 from rlaas.inference.response_items import (
-    Item,
     ItemStatus,
+    OutputItem,
     call_id,
     call_item,
     list_annotations,
@@ -28,8 +28,8 @@ from rlaas.inference.response_items import (
     text_part,
 )
 
-Event = dict[str, JsonValue]
-Describe = Callable[[list[Item], Usage | None, str | None, Processing], Item]
+StreamEvent = dict[str, JsonValue]
+Describe = Callable[[list[OutputItem], Usage | None, str | None, Processing], OutputItem]
 """The response with the items that it has, its usage, why it ended and how it was processed; without a reason it is in
 progress."""
 _PartType = Literal["output_text", "refusal", "reasoning_text"]
@@ -50,14 +50,14 @@ _Key = int | Literal["message", "reasoning"]
 
 def response_events(
     deltas: Generator[Delta, None, None], *, output_id: str, describe: Describe, incomplete: frozenset[str]
-) -> Generator[Event, None, None]:
+) -> Generator[StreamEvent, None, None]:
     """The first choice of `deltas` as events, numbered from 0; reasons in `incomplete` say that it is cut off.
 
     What `deltas` raises before its first delta is raised before the first event; closing this closes `deltas`.
     """
     numbers, writer = count(), _Writer(output_id)
 
-    def numbered(events: Iterator[Event]) -> Iterator[Event]:
+    def numbered(events: Iterator[StreamEvent]) -> Iterator[StreamEvent]:
         for event in events:
             event["sequence_number"] = next(numbers)
             yield event
@@ -79,7 +79,7 @@ def response_events(
         yield from numbered(iter([{"type": "response.incomplete" if is_cut else "response.completed", "response": response}]))
 
 
-def failure_event(body: Event, sequence_number: int) -> Event:
+def failure_event(body: StreamEvent, sequence_number: int) -> StreamEvent:
     """The event of a failure in the middle, from the body of an error answer.
 
     OpenAI documents its fields beside the type and sends them under `error`, by which its clients raise: both are here.
@@ -93,11 +93,11 @@ def failure_event(body: Event, sequence_number: int) -> Event:
 class _OpenWords:
     """A message or what the model thinks, as it is being written. Its parts are texts and refusals, one at a time."""
 
-    def __init__(self, identifier: str, output_index: int, make_item: Callable[[str, list[Item], ItemStatus], Item]) -> None:
+    def __init__(self, identifier: str, output_index: int, make_item: Callable[[str, list[OutputItem], ItemStatus], OutputItem]) -> None:
         self._id = identifier
         self._index = output_index
         self._make_item = make_item
-        self._parts: list[Item] = []
+        self._parts: list[OutputItem] = []
         self._type: _PartType | None = None
         self._texts: list[str] = []
         self._logprobs: list[JsonValue] = []
@@ -108,10 +108,10 @@ class _OpenWords:
         """Whether it may end: what is said later begins another item."""
         return True
 
-    def begin(self) -> Iterator[Event]:
+    def begin(self) -> Iterator[StreamEvent]:
         yield {"type": "response.output_item.added", "output_index": self._index, "item": self.item("in_progress")}
 
-    def write(self, piece: _Piece) -> Iterator[Event]:
+    def write(self, piece: _Piece) -> Iterator[StreamEvent]:
         assert isinstance(piece, _Words)
         if piece.type != self._type:
             yield from self._end_part()
@@ -120,37 +120,37 @@ class _OpenWords:
         self._texts.append(piece.text)
         self._logprobs += piece.logprobs
         if piece.text or piece.logprobs or not piece.annotations:
-            delta: Event = {"type": f"response.{piece.type}.delta", **self._place(), "delta": piece.text}
+            delta: StreamEvent = {"type": f"response.{piece.type}.delta", **self._place(), "delta": piece.text}
             yield {**delta, "logprobs": piece.logprobs} if piece.type == "output_text" else delta
         for annotation in piece.annotations:
-            place: Event = {**self._place(), "annotation_index": len(self._annotations), "annotation": annotation}
+            place: StreamEvent = {**self._place(), "annotation_index": len(self._annotations), "annotation": annotation}
             yield {"type": "response.output_text.annotation.added", **place}
             self._annotations.append(annotation)
 
-    def end(self, status: ItemStatus) -> Iterator[Event]:
+    def end(self, status: ItemStatus) -> Iterator[StreamEvent]:
         yield from self._end_part()
         yield {"type": "response.output_item.done", "output_index": self._index, "item": self.item(status)}
 
-    def item(self, status: ItemStatus) -> Item:
+    def item(self, status: ItemStatus) -> OutputItem:
         return self._make_item(self._id, self._parts, status)
 
-    def _end_part(self) -> Iterator[Event]:
+    def _end_part(self) -> Iterator[StreamEvent]:
         if self._type is None:
             return
         text, place = "".join(self._texts), self._place()
         part = self._part(text)
-        done: Event = {"type": f"response.{self._type}.done", **place, "refusal" if self._type == "refusal" else "text": text}
+        done: StreamEvent = {"type": f"response.{self._type}.done", **place, "refusal" if self._type == "refusal" else "text": text}
         yield {**done, "logprobs": self._logprobs} if self._type == "output_text" else done
         yield {"type": "response.content_part.done", **place, "part": part}
         self._parts.append(part)
         self._type, self._texts, self._logprobs, self._annotations = None, [], [], []
 
-    def _part(self, text: str) -> Item:
+    def _part(self, text: str) -> OutputItem:
         if self._type == "output_text":
             return text_part(text, self._logprobs, self._annotations)
         return {"type": "refusal", "refusal": text} if self._type == "refusal" else {"type": "reasoning_text", "text": text}
 
-    def _place(self) -> Item:
+    def _place(self) -> OutputItem:
         return {"item_id": self._id, "output_index": self._index, "content_index": len(self._parts)}
 
 
@@ -169,10 +169,10 @@ class _OpenCall:
         """Whether its arguments are an object that has ended, which nothing more can belong to."""
         return self._arguments.has_ended
 
-    def begin(self) -> Iterator[Event]:
+    def begin(self) -> Iterator[StreamEvent]:
         yield {"type": "response.output_item.added", "output_index": self._index, "item": self.item("in_progress")}
 
-    def write(self, piece: _Piece) -> Iterator[Event]:
+    def write(self, piece: _Piece) -> Iterator[StreamEvent]:
         assert isinstance(piece, ToolCallDelta)
         if piece.arguments:
             self._arguments.add(piece.arguments)
@@ -183,7 +183,7 @@ class _OpenCall:
                 "delta": piece.arguments,
             }
 
-    def end(self, status: ItemStatus) -> Iterator[Event]:
+    def end(self, status: ItemStatus) -> Iterator[StreamEvent]:
         yield {
             "type": "response.function_call_arguments.done",
             "item_id": self._id,
@@ -192,7 +192,7 @@ class _OpenCall:
         }
         yield {"type": "response.output_item.done", "output_index": self._index, "item": self.item(status)}
 
-    def item(self, status: ItemStatus) -> Item:
+    def item(self, status: ItemStatus) -> OutputItem:
         function = CalledFunction.model_construct(name=self._name, arguments=self._arguments.text)
         return call_item(self._id, ToolCall.model_construct(id=self._call, function=function), status)
 
@@ -201,7 +201,7 @@ class _Writer:
     """The events of an answer, whose pieces come in any order."""
 
     def __init__(self, output_id: str) -> None:
-        self.items: list[Item] = []
+        self.items: list[OutputItem] = []
         """Those that have ended."""
         self.usage: Usage | None = None
         self.reason: str | None = None
@@ -214,7 +214,7 @@ class _Writer:
         self._ended: set[_Key] = set()
         self._waiting: dict[_Key, list[_Piece]] = {}
 
-    def take(self, delta: Delta) -> Iterator[Event]:
+    def take(self, delta: Delta) -> Iterator[StreamEvent]:
         """What a piece of the answer adds."""
         self.usage = delta.usage or self.usage
         if delta.processing != UNKNOWN_PROCESSING:
@@ -232,7 +232,7 @@ class _Writer:
         for piece in delta.tool_calls:
             yield from self._add(piece.index, piece)
 
-    def end(self, status: ItemStatus) -> Iterator[Event]:
+    def end(self, status: ItemStatus) -> Iterator[StreamEvent]:
         """What was still open or waiting; the last item ends with `status`. An answer that says and calls
         nothing has an empty message."""
         is_answering = self._open is not None and self._key != "reasoning"
@@ -244,7 +244,7 @@ class _Writer:
             yield from self._begin_next()
         yield from self._end_open(status)
 
-    def _add(self, key: _Key, piece: _Piece) -> Iterator[Event]:
+    def _add(self, key: _Key, piece: _Piece) -> Iterator[StreamEvent]:
         if key in self._ended:  # its arguments had ended: what comes after them is a blank, or nothing that JSON has
             return
         self._waiting.setdefault(key, []).append(piece)
@@ -258,7 +258,7 @@ class _Writer:
             else:
                 return
 
-    def _begin_next(self) -> Iterator[Event]:
+    def _begin_next(self) -> Iterator[StreamEvent]:
         self._key = key = next(iter(self._waiting))
         piece = self._waiting[key][0]
         if isinstance(piece, ToolCallDelta):
@@ -270,11 +270,11 @@ class _Writer:
         yield from self._open.begin()
         yield from self._write_waiting(self._open)
 
-    def _write_waiting(self, item: _OpenWords | _OpenCall) -> Iterator[Event]:
+    def _write_waiting(self, item: _OpenWords | _OpenCall) -> Iterator[StreamEvent]:
         for piece in self._waiting.pop(self._key):
             yield from item.write(piece)
 
-    def _end_open(self, status: ItemStatus) -> Iterator[Event]:
+    def _end_open(self, status: ItemStatus) -> Iterator[StreamEvent]:
         if self._open is None:
             return
         yield from self._open.end(status)

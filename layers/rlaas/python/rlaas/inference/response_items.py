@@ -15,7 +15,7 @@ from rlaas.chat import CalledFunction, Choice, Message, ToolCall
 from rlaas.inference.sent_parts import TEXT_OR_LIST, InputFile, InputImage, Sent, add_parts, add_thoughts, has_parts, join_content
 from rlaas.parts import Part
 
-Item = dict[str, JsonValue]
+OutputItem = dict[str, JsonValue]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
@@ -157,17 +157,17 @@ def _add_item(messages: list[Message], item: InputItem) -> None:
         messages.append(add_parts(Message(role="tool", content=text, tool_call_id=item.call_id), parts))
 
 
-def output_items(choice: Choice, output_id: str, *, incomplete: bool) -> list[Item]:
+def output_items(choice: Choice, output_id: str, *, incomplete: bool) -> list[OutputItem]:
     """The answer as items: the model's thoughts, its text, then its calls. The last item of an `incomplete` answer has
     the status `incomplete`."""
-    parts: list[Item] = []
+    parts: list[OutputItem] = []
     if choice.text or not (choice.refusal or choice.tool_calls):
         parts.append(text_part(choice.text, list_logprobs(choice.logprobs), list_annotations(choice.annotations)))
     if choice.refusal:
         parts.append({"type": "refusal", "refusal": choice.refusal})
-    items: list[Item] = []
+    items: list[OutputItem] = []
     if choice.reasoning_content:
-        thoughts: Item = {"type": "reasoning_text", "text": choice.reasoning_content}
+        thoughts: OutputItem = {"type": "reasoning_text", "text": choice.reasoning_content}
         items.append(reasoning_item(reasoning_id(output_id), [thoughts], "completed"))
     if parts:
         items.append(message_item(message_id(output_id), parts, "completed"))
@@ -202,28 +202,28 @@ def parse_item_id(item_id: str) -> tuple[str, int | Literal["msg", "rs"]] | None
     return (f"out_{match[2]}", "msg" if match[1] == "msg" else "rs") if match else None
 
 
-def message_item(identifier: str, parts: list[Item], status: ItemStatus) -> Item:
+def message_item(identifier: str, parts: list[OutputItem], status: ItemStatus) -> OutputItem:
     """A message of the model."""
     return {"id": identifier, "type": "message", "status": status, "role": "assistant", "content": [*parts]}
 
 
-def reasoning_item(identifier: str, parts: list[Item], status: ItemStatus) -> Item:
+def reasoning_item(identifier: str, parts: list[OutputItem], status: ItemStatus) -> OutputItem:
     """What the model thought."""
     return {"id": identifier, "type": "reasoning", "status": status, "summary": [], "content": [*parts]}
 
 
-def call_item(identifier: str, call: ToolCall, status: ItemStatus) -> Item:
+def call_item(identifier: str, call: ToolCall, status: ItemStatus) -> OutputItem:
     """A call of a tool."""
     name, arguments = call.function.name, call.function.arguments
     return {"id": identifier, "type": "function_call", "status": status, "call_id": call.id, "name": name, "arguments": arguments}
 
 
-def text_part(text: str, logprobs: list[JsonValue], annotations: list[JsonValue]) -> Item:
+def text_part(text: str, logprobs: list[JsonValue], annotations: list[JsonValue]) -> OutputItem:
     """Text of the model."""
     return {"type": "output_text", "annotations": annotations, "logprobs": logprobs, "text": text}
 
 
-def list_annotations(annotations: Iterable[Item]) -> list[JsonValue]:
+def list_annotations(annotations: Iterable[OutputItem]) -> list[JsonValue]:
     """The pages that a text cites, from a chat's annotations."""
     citations = (annotation.get("url_citation") for annotation in annotations)
     names = ("start_index", "end_index", "title", "url")

@@ -16,9 +16,9 @@ from rlaas.errors import InvalidInput, RlaasError
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.earlier_response import MARK, find_earlier, find_items
 from rlaas.inference.record import Answer
-from rlaas.inference.response_items import InputItem, Item, output_items, to_messages
+from rlaas.inference.response_items import InputItem, OutputItem, output_items, to_messages
 from rlaas.inference.sent_parts import TEXT_OR_LIST
-from rlaas.inference.skill_request import NotSupported, SkillRequest, extras
+from rlaas.inference.skill_request import NotSupported, OpenAIRequest, extras
 from rlaas.privacy.scrub import Scrubber
 from rlaas.telemetry.store import EventStore
 from rlaas.wire import Json, WireModel
@@ -58,7 +58,7 @@ class PlainText(WireModel):
     type: Literal["text"]
 
 
-class JsonObject(WireModel):
+class JsonObjectFormat(WireModel):
     """Any object in JSON."""
 
     type: Literal["json_object"]
@@ -74,7 +74,7 @@ class JsonSchema(WireModel):
     strict: bool | None = None
 
 
-TextFormat = Annotated[PlainText | JsonObject | JsonSchema, Field(discriminator="type")]
+TextFormat = Annotated[PlainText | JsonObjectFormat | JsonSchema, Field(discriminator="type")]
 
 
 class TextSettings(WireModel):
@@ -98,7 +98,7 @@ class StreamSettings(WireModel):
     include_obfuscation: bool | None = None
 
 
-class ResponsesRequest(SkillRequest):
+class ResponsesRequest(OpenAIRequest):
     """OpenAI's request for a response."""
 
     input: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[InputItem, ...], Tag("list")], TEXT_OR_LIST]
@@ -219,7 +219,7 @@ def to_response(request: ResponsesRequest, answer: Answer, *, created: datetime)
 def describe(
     request: ResponsesRequest,
     output_id: str,
-    items: Iterable[Item],
+    items: Iterable[OutputItem],
     usage: Usage | None,
     reason: str | None,
     processing: Processing,
@@ -288,10 +288,10 @@ def _chat_choice(choice: str | FunctionChoice | None) -> JsonValue:
     return {"type": "function", "function": {"name": choice.name}} if isinstance(choice, FunctionChoice) else choice
 
 
-def _chat_format(form: PlainText | JsonObject | JsonSchema | None) -> JsonValue:
+def _chat_format(form: PlainText | JsonObjectFormat | JsonSchema | None) -> JsonValue:
     if isinstance(form, JsonSchema):
         return {"type": "json_schema", "json_schema": form.model_dump(mode="json", by_alias=True, exclude={"type"}, exclude_none=True)}
-    return {"type": "json_object"} if isinstance(form, JsonObject) else None
+    return {"type": "json_object"} if isinstance(form, JsonObjectFormat) else None
 
 
 _DEFAULTS: dict[str, JsonValue] = {

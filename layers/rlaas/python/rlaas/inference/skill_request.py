@@ -29,7 +29,7 @@ NotSupported = Annotated[JsonValue, AfterValidator(_refuse), WithJsonSchema({"ty
 
 
 class Extras(WireModel):
-    """RLaaS's own fields, beside those of the other API."""
+    """RLaaS's own fields in a request, beside those of the other API."""
 
     thread_id: ExternalId | None = Field(default=None, alias="rlaas::thread_id")
     user_id: UserId = Field(default=None, alias="rlaas::user_id")
@@ -46,7 +46,7 @@ class Extras(WireModel):
         return self
 
 
-class SkillRequest(Extras):
+class OpenAIRequest(Extras):
     """A request to a skill by one of OpenAI's clients."""
 
     model: str = Field(description="`rlaas::<skill>`, or `rlaas::<skill>@v<N>` for one policy of it.", max_length=256)

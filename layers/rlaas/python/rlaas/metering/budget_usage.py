@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rlaas.metering.budgets import Limit, find_window_end, find_window_start
-from rlaas.metering.counters import Item
+from rlaas.metering.counters import CounterItem
 from rlaas.metering.ledger import read_window
 from rlaas.metering.prices import to_usd
 
@@ -19,7 +19,7 @@ class WindowUsage:
     resets_at: datetime
 
 
-def read_window_usage(limit: Limit, counter: str, item: Item, *, now: datetime) -> WindowUsage:
+def read_window_usage(limit: Limit, counter: str, item: CounterItem, *, now: datetime) -> WindowUsage:
     """What the window of `limit` that `now` is in has spent, by what `item` says of its `counter`."""
     start = find_window_start(limit.window, now)
     spent, reserved = read_window(item, counter, start)

@@ -14,7 +14,7 @@ class Overloaded(DependencyUnavailable):
     """An item is written more often than its table bears."""
 
 
-Item = Mapping[str, int | frozenset[str]]
+CounterItem = Mapping[str, int | frozenset[str]]
 """The item's numbers and sets by attribute; empty when there is none."""
 
 
@@ -49,7 +49,7 @@ class Written(NamedTuple):
     """Whether a write happened, and the item: after it, or as its condition found it."""
 
     applied: bool
-    item: Item
+    item: CounterItem
 
 
 class Counters(Protocol):
@@ -68,16 +68,16 @@ class Counters(Protocol):
         also where another write was in the way."""
         ...
 
-    def read(self, tenant_id: str) -> Item:
+    def read(self, tenant_id: str) -> CounterItem:
         """The tenant's items added up, eventually consistent."""
         ...
 
-    def read_shards(self, tenant_id: str) -> dict[int, Item]:
+    def read_shards(self, tenant_id: str) -> dict[int, CounterItem]:
         """The tenant's items, by shard."""
         ...
 
 
-def add_up(items: Iterable[Item]) -> Item:
+def add_up(items: Iterable[CounterItem]) -> CounterItem:
     """What is spent, held and open in all of `items` together."""
     total: dict[str, int | frozenset[str]] = {}
     for item in items:

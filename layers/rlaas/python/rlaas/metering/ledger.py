@@ -40,7 +40,7 @@ from typing import cast, get_args
 from rlaas.errors import DependencyUnavailable, QuotaExceeded
 from rlaas.ids import PolicyId
 from rlaas.metering.budgets import Amount, Cap, Charge, Window, find_window_end, find_window_start, format_amount, list_capped_counters
-from rlaas.metering.counters import WHOLE, Counters, Item, SetMember, Write, add_up
+from rlaas.metering.counters import WHOLE, CounterItem, Counters, SetMember, Write, add_up
 from rlaas.metering.shards import SHARED, Need, announce_shard, find_limit, is_busy, move_room
 
 GRACE = 5
@@ -169,7 +169,7 @@ def count_today(counters: Counters, tenant_id: str, what: str, *, most: int, now
     return math.ceil(find_window_end("day", start) - now.timestamp())
 
 
-def build_release(item: Item, now: datetime) -> Write | None:
+def build_release(item: CounterItem, now: datetime) -> Write | None:
     """The write that gives back what every expired bucket of `item` holds; `None` when there is none."""
     expired_ids = {bucket: _read_ids(item, _open_attribute(bucket)) for bucket in _list_buckets(item) if bucket + GRACE <= now.timestamp()}
     if not expired_ids:
@@ -187,7 +187,7 @@ def build_release(item: Item, now: datetime) -> Write | None:
     )
 
 
-def find_spent_arms(item: Item, caps: Mapping[PolicyId, Cap], *, now: datetime) -> frozenset[PolicyId]:
+def find_spent_arms(item: CounterItem, caps: Mapping[PolicyId, Cap], *, now: datetime) -> frozenset[PolicyId]:
     """The arms whose cap is spent, as of `item`.
 
     Read before the assignment, which leaves them out, so that a decision's propensities are exact given what was read;
@@ -200,7 +200,7 @@ def find_spent_arms(item: Item, caps: Mapping[PolicyId, Cap], *, now: datetime) 
     )
 
 
-def read_window(item: Item, counter: str, start: int) -> tuple[int, int]:
+def read_window(item: CounterItem, counter: str, start: int) -> tuple[int, int]:
     """What the window of `counter` that begins at `start` has spent, reserved amounts included, and how much of that is
     reserved and may be given back."""
     reserved = sum(cast(int, item[name]) for name, parts in _parse_attributes(item, "held") if parts[2:] == [counter, str(start)])
@@ -234,7 +234,7 @@ def _refuse_the_impossible(charges: Sequence[Charge], estimate: Amount) -> None:
             )
 
 
-def _build_refusal(reservation: Reservation, item: Item, now: datetime) -> QuotaExceeded | DependencyUnavailable:
+def _build_refusal(reservation: Reservation, item: CounterItem, now: datetime) -> QuotaExceeded | DependencyUnavailable:
     """Why there is no room, and how long to wait: a second where the room is only reserved, until the window ends where
     it is spent."""
     waits: list[tuple[float, str]] = []
@@ -257,7 +257,7 @@ def _build_refusal(reservation: Reservation, item: Item, now: datetime) -> Quota
     return QuotaExceeded(reason, retry_after_s=math.ceil(wait))
 
 
-def _list_over(item: Item, now: datetime) -> tuple[str, ...]:
+def _list_over(item: CounterItem, now: datetime) -> tuple[str, ...]:
     """Attributes that nothing will be added to any more and that hold nothing to give back."""
     over = [name for name, (_, counter, start) in _parse_attributes(item, "spent") if _is_window_over(counter, int(start), now)]
     for name, (_, bucket, counter, start) in _parse_attributes(item, "held"):
@@ -278,18 +278,18 @@ def _is_window_over(counter: str, start: int, now: datetime) -> bool:
     return window not in get_args(Window) or find_window_end(cast(Window, window), start) + GRACE <= now.timestamp()
 
 
-def _parse_attributes(item: Item, kind: str) -> Iterator[tuple[str, list[str]]]:
+def _parse_attributes(item: CounterItem, kind: str) -> Iterator[tuple[str, list[str]]]:
     for attribute in item:
         parts = attribute.split(" ")
         if parts[0] == kind:
             yield attribute, parts
 
 
-def _list_buckets(item: Item) -> list[int]:
+def _list_buckets(item: CounterItem) -> list[int]:
     return [int(bucket) for _, (_, bucket) in _parse_attributes(item, "open")]
 
 
-def _read_ids(item: Item, attribute: str) -> frozenset[str]:
+def _read_ids(item: CounterItem, attribute: str) -> frozenset[str]:
     return cast("frozenset[str]", item.get(attribute, frozenset()))
 
 

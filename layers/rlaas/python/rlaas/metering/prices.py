@@ -14,6 +14,7 @@ NANO = 1_000_000_000
 
 UsdPerMillion = Annotated[float, Field(ge=0, le=1_000_000)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+"""What a vendor, or the stage's endpoint, calls a model."""
 
 
 class Price(WireModel):

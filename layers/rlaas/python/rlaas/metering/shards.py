@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple, cast
 
-from rlaas.metering.counters import WHOLE, Counters, Item, Write
+from rlaas.metering.counters import WHOLE, CounterItem, Counters, Write
 
 SHARDS = 32
 """How many items share a busy tenant's writes."""
@@ -39,13 +39,13 @@ def find_limit(most: int, shard: int) -> int:
     return most if shard == WHOLE else 0
 
 
-def is_busy(item: Item, now: datetime) -> bool:
+def is_busy(item: CounterItem, now: datetime) -> bool:
     """Whether the tenant's own `item` says that shards are to be written to."""
     return cast(int, item.get(SHARED, 0)) > now.timestamp()
 
 
 def move_room(
-    counters: Counters, tenant_id: str, shard: int, needs: Mapping[str, Need], items: Mapping[int, Item], *, now: datetime
+    counters: Counters, tenant_id: str, shard: int, needs: Mapping[str, Need], items: Mapping[int, CounterItem], *, now: datetime
 ) -> bool:
     """Move room for `needs` (by attribute) into the item of `shard`; False, and nothing is moved, when all `items` (by
     their shard) have too little together.

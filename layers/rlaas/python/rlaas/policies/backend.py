@@ -6,12 +6,12 @@ from typing import Annotated, ClassVar, Literal, Protocol
 from pydantic import Discriminator, Field, Tag
 
 from rlaas.chat import ChatCall, Completion, Delta
+from rlaas.metering.prices import ModelName
 from rlaas.policies.hosts import ANTHROPIC, OPENAI, BaseUrl, SecretName
 from rlaas.wire import WireModel
 
 Timeout = Annotated[float, Field(gt=0, le=900)]
 """How long one answer may take, in seconds; it may also not take longer than the rest of the request's own time."""
-ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class SageMakerBackend(WireModel):

@@ -1,4 +1,4 @@
-"""A process's stage: the one place where adapters are made from the typed environment.
+"""The deployed stage as a process sees it: the one place where adapters are made from the typed environment.
 
 Each part is imported and made when it is first used, so a function that uses the registry loads nothing else.
 """
@@ -68,7 +68,7 @@ Settings = TypeVar("Settings", bound=Environment)
 
 
 class Stage:
-    """The stage that `variables` describe. Each part is made once; a test may set a part to one of its own."""
+    """The stage that `variables` describe, in its parts. Each part is made once; a test may set its own."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables

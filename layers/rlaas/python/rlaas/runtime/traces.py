@@ -22,7 +22,7 @@ from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings
 from rlaas.runtime.metrics import MetricUnit, emit, write_line
 
-Value = str | int | float | bool | list[str] | None
+AttributeValue = str | int | float | bool | list[str] | None
 SERVER, CLIENT = 2, 3
 _ERROR = 2
 _PROVIDERS = {"sagemaker": "aws.sagemaker", "openai": "openai", "anthropic": "anthropic", "bedrock": "aws.bedrock"}
@@ -73,7 +73,7 @@ class Trace:
         span_id: str,
         parent_id: str | None,
         started_ns: int,
-        attributes: Mapping[str, Value],
+        attributes: Mapping[str, AttributeValue],
         error: BaseException | None = None,
     ) -> None:
         """Write a span that ends now; `started_ns` is in nanoseconds since the epoch."""
@@ -161,7 +161,7 @@ class _Call:
         seconds = time.perf_counter() - self._started_s
         usage = completion.usage if completion is not None else None
         provider = _PROVIDERS[self._backend.kind]
-        attributes: dict[str, Value] = {
+        attributes: dict[str, AttributeValue] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": provider,
             "gen_ai.request.model": self._backend.model,
@@ -223,7 +223,7 @@ def _normalize_reason(finish_reason: str | None) -> str:
     return (finish_reason if finish_reason in _REASONS else "other") if finish_reason else ""
 
 
-def _otlp_value(value: Value) -> dict[str, object]:
+def _otlp_value(value: AttributeValue) -> dict[str, object]:
     """An attribute's value in OTLP JSON."""
     if isinstance(value, str):
         return {"stringValue": value}

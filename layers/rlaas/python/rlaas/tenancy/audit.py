@@ -49,7 +49,7 @@ class AuditEntry(RegistryChange):
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class RegistryContent:
     """The registry's current item under `target`, by its hash, and since when it is there."""
 
     target: str
@@ -58,10 +58,10 @@ class Content:
     changed_at: datetime
 
 
-class Contents(Protocol):
+class RegistryContents(Protocol):
     """Lists the contents of the registry."""
 
-    def iterate_contents(self, tenant_id: str) -> Iterable[Content]:
+    def iterate_contents(self, tenant_id: str) -> Iterable[RegistryContent]:
         """Everything of the tenant that has entries in its audit. Raises: DependencyUnavailable."""
         ...
 
@@ -131,7 +131,7 @@ class NewestEntries:
                 self._after_versions.add((entry.target, entry.after_version))
             yield entry
 
-    def check(self, contents: Iterable[Content], *, before: datetime) -> None:
+    def check(self, contents: Iterable[RegistryContent], *, before: datetime) -> None:
         """Compare the registry's contents with the entries; a change after `before` may still wait for its entry.
 
         Raises: ValueError naming the first target of which a change has no entry.
@@ -159,7 +159,7 @@ class ChainState(WireModel):
     fault: str | None
 
 
-def inspect_chain(log: AuditLog, contents: Contents, tenant_id: str, *, before: datetime) -> ChainState:
+def inspect_chain(log: AuditLog, contents: RegistryContents, tenant_id: str, *, before: datetime) -> ChainState:
     """Whether every entry follows from the one before, and the registry's contents are what the entries say, except for
     changes after `before`. Raises: DependencyUnavailable."""
 

@@ -11,7 +11,7 @@ from rlaas.adapters.aws.clients import client, dependency, is_throttled, read_fa
 from rlaas.adapters.aws.item_keys import item_key, tenant_partition
 from rlaas.errors import DependencyUnavailable
 from rlaas.metering.budgets import BUDGETS
-from rlaas.metering.counters import WHOLE, Item, Overloaded, Write, Written, add_up
+from rlaas.metering.counters import WHOLE, CounterItem, Overloaded, Write, Written, add_up
 from rlaas.metering.shards import SHARDS, SHARED
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class DynamoCounters:
             return False
         return True
 
-    def read(self, tenant_id: str) -> Item:
+    def read(self, tenant_id: str) -> CounterItem:
         """The tenant's items together: one GetItem, and one BatchGetItem where there are shards. Raises:
         DependencyUnavailable."""
         with dependency("DynamoDB"):
@@ -60,11 +60,11 @@ class DynamoCounters:
             return whole
         return add_up([whole, *self._read_batch(tenant_id, range(1, SHARDS + 1), consistent=False).values()])
 
-    def read_shards(self, tenant_id: str) -> dict[int, Item]:
+    def read_shards(self, tenant_id: str) -> dict[int, CounterItem]:
         """The items by shard, consistent, by one BatchGetItem. Raises: DependencyUnavailable."""
         return self._read_batch(tenant_id, range(SHARDS + 1), consistent=True)
 
-    def _read_batch(self, tenant_id: str, shards: Iterable[int], *, consistent: bool) -> dict[int, Item]:
+    def _read_batch(self, tenant_id: str, shards: Iterable[int], *, consistent: bool) -> dict[int, CounterItem]:
         keys = {shard: _budgets_key(tenant_id, shard) for shard in shards}
         with dependency("DynamoDB"):
             answer = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": [*keys.values()], "ConsistentRead": consistent}})
@@ -151,7 +151,7 @@ class _Expression:
         return placeholder
 
 
-def _read_item(attributes: Mapping[str, Mapping[str, object]]) -> Item:
+def _read_item(attributes: Mapping[str, Mapping[str, object]]) -> CounterItem:
     values: dict[str, int | frozenset[str]] = {}
     for name, value in attributes.items():
         if "N" in value:

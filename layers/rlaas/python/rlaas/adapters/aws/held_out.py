@@ -15,7 +15,7 @@ from rlaas.adapters.aws.lent_sessions import Statement, check_no_pattern, lend_s
 from rlaas.adapters.models.sagemaker import SageMakerEndpoints, runtime_client
 from rlaas.chat import ChatCall
 from rlaas.errors import NotFound
-from rlaas.evaluation.asking import MAX_INTERACTIONS, Answer, HeldOutPlan, Question, explain_no_prompts
+from rlaas.evaluation.asking import MAX_INTERACTIONS, HeldOutPlan, SystemAnswer, SystemQuestion, explain_no_prompts
 from rlaas.evaluation.comparison import System
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import Sampling
@@ -96,14 +96,14 @@ class HeldOutRun:
         backend = SageMakerBackend(endpoint=self._run.endpoint, component=self._run.components[system])
         return self._models.complete(backend, call, timeout_s=ANSWER_S).text
 
-    def list_answered(self) -> set[Question]:
+    def list_answered(self) -> set[SystemQuestion]:
         """The questions that have an answer. Raises: DependencyUnavailable."""
         with dependency("S3"):
             files = [self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read() for key in self._keys()]
-        answers = (Answer.model_validate_json(line) for file in files for line in file.splitlines())
+        answers = (SystemAnswer.model_validate_json(line) for file in files for line in file.splitlines())
         return {(answer.row, answer.system) for answer in answers}
 
-    def keep(self, answers: Sequence[Answer]) -> None:
+    def keep(self, answers: Sequence[SystemAnswer]) -> None:
         """Store `answers` as one more file. Raises: DependencyUnavailable."""
         lines = "".join(f"{answer.model_dump_json()}\n" for answer in answers)
         with dependency("S3"):

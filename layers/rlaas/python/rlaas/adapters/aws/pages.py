@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef, QueryOutputTypeDef, ScanInputTypeDef
 
-Operation = Literal["query", "scan"]
+ReadOperation = Literal["query", "scan"]
 
 
 def read_pages(
-    dynamodb: "DynamoDBClient", operation: Operation, request: "QueryInputTypeDef | ScanInputTypeDef"
+    dynamodb: "DynamoDBClient", operation: ReadOperation, request: "QueryInputTypeDef | ScanInputTypeDef"
 ) -> "Iterator[QueryOutputTypeDef]":
     """Pages of up to 1 MB, each read when it is asked for. Raises: DependencyUnavailable."""
     pages = iter(_paginator(dynamodb, operation).paginate(**request))
@@ -28,7 +28,7 @@ def read_pages(
 
 
 def read_items(
-    dynamodb: "DynamoDBClient", operation: Operation, request: "QueryInputTypeDef | ScanInputTypeDef", *, most_pages: int | None = None
+    dynamodb: "DynamoDBClient", operation: ReadOperation, request: "QueryInputTypeDef | ScanInputTypeDef", *, most_pages: int | None = None
 ) -> "Iterator[Mapping[str, AttributeValueTypeDef]]":
     """The items of all pages, or of the first `most_pages`. Raises: DependencyUnavailable."""
     for page in islice(read_pages(dynamodb, operation, request), most_pages):
@@ -36,6 +36,6 @@ def read_items(
 
 
 @lru_cache(maxsize=8)
-def _paginator(dynamodb: "DynamoDBClient", operation: Operation) -> Any:
+def _paginator(dynamodb: "DynamoDBClient", operation: ReadOperation) -> Any:
     """Made once for each client: boto3 makes a class for each paginator, which takes as long as some requests do."""
     return cast(Any, dynamodb).get_paginator(operation)

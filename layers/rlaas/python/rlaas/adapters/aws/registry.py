@@ -31,7 +31,7 @@ from rlaas.policies.policy_store import policy_key
 from rlaas.routing.route import Route
 from rlaas.routing.route_store import route_key
 from rlaas.skills.skill import Metric, RewardSpec, Skill
-from rlaas.tenancy.audit import Content
+from rlaas.tenancy.audit import RegistryContent
 from rlaas.tenancy.keys import ApiKey
 from rlaas.tenancy.registry import LONGEST_KEY, Change, Page, Record, Stored, decode_cursor, encode_cursor, key_key, skill_key
 
@@ -229,7 +229,7 @@ class DynamoRegistry:
 
     # All items
 
-    def iterate_contents(self, tenant_id: str) -> Iterator[Content]:
+    def iterate_contents(self, tenant_id: str) -> Iterator[RegistryContent]:
         """Everything of the tenant that has entries in its audit, by consistent queries of 1 MB. Raises:
         DependencyUnavailable."""
         query: QueryInputTypeDef = {
@@ -243,7 +243,7 @@ class DynamoRegistry:
             if not target.startswith(SEQUENCE_PREFIX):
                 version = item.get("version")
                 since = read_changed_at(item) or datetime.min.replace(tzinfo=UTC)
-                yield Content(target, version if isinstance(version, int) else None, hash_content(item), since)
+                yield RegistryContent(target, version if isinstance(version, int) else None, hash_content(item), since)
 
     # One item
 

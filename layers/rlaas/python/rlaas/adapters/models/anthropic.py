@@ -12,7 +12,7 @@ from rlaas.adapters.models.openai_parameters import NamedTool, Parameters, group
 from rlaas.adapters.models.trace_context import context_headers
 from rlaas.adapters.models.vendor_failures import blame_translation, failure, make_usage
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
-from rlaas.adapters.models.vendor_json import Detail, OrNone, read_json
+from rlaas.adapters.models.vendor_json import CountOrNone, OrNone, read_json
 from rlaas.adapters.models.vendor_parts import anthropic_block
 from rlaas.chat import (
     BackendFailed,
@@ -56,14 +56,14 @@ class _Block(BaseModel):
 
 
 class _OutputDetails(BaseModel):
-    thinking_tokens: Detail = None
+    thinking_tokens: CountOrNone = None
 
 
 class _Usage(BaseModel):
     input_tokens: Annotated[int | None, OrNone] = None
     output_tokens: Annotated[int | None, OrNone] = None
-    cache_creation_input_tokens: Detail = None
-    cache_read_input_tokens: Detail = None
+    cache_creation_input_tokens: CountOrNone = None
+    cache_read_input_tokens: CountOrNone = None
     output_tokens_details: Annotated[_OutputDetails | None, OrNone] = None
     service_tier: Annotated[str | None, OrNone] = None
 

@@ -1,7 +1,6 @@
 """Guardrails judged by a server with OpenAI's moderation API."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -9,10 +8,9 @@ from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.models.trace_context import hops_header
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
 from rlaas.chat import BackendFailed
+from rlaas.policies.guardrails.guardrail import Score
 from rlaas.policies.guardrails.moderation import Judgement, ModerationService, shorten_name
 from rlaas.wire import MAX_HOPS
-
-Score = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Result(BaseModel):

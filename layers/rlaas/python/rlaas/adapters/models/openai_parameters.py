@@ -31,7 +31,7 @@ class ToolFunction(_Strict):
     strict: bool | None = None
 
 
-class FunctionTool(_Strict):
+class OfferedTool(_Strict):
     """A tool of the type `function`, the only type that is passed on."""
 
     type: Literal["function"]
@@ -51,7 +51,7 @@ class NamedTool(_Strict):
     function: NamedFunction
 
 
-class JsonSchema(_Strict):
+class NamedSchema(_Strict):
     """The JSON schema of a structured answer."""
 
     name: str
@@ -64,7 +64,7 @@ class JsonSchemaFormat(_Strict):
     """An answer in JSON that fits a schema."""
 
     type: Literal["json_schema"]
-    json_schema: JsonSchema
+    json_schema: NamedSchema
 
 
 class Parameters(_Strict):
@@ -76,7 +76,7 @@ class Parameters(_Strict):
     top_p: float | None = Field(default=None, ge=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
     stop: str | list[str] | None = None
-    tools: list[FunctionTool] | None = None
+    tools: list[OfferedTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: JsonSchemaFormat | None = None

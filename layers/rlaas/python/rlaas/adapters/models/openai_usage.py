@@ -5,13 +5,13 @@ from typing import Annotated
 from pydantic import BaseModel
 
 from rlaas.adapters.models.vendor_failures import make_usage
-from rlaas.adapters.models.vendor_json import Detail, OrNone
+from rlaas.adapters.models.vendor_json import CountOrNone, OrNone
 from rlaas.chat import Usage
 
 
 class _Details(BaseModel):
-    cached_tokens: Detail = None
-    reasoning_tokens: Detail = None
+    cached_tokens: CountOrNone = None
+    reasoning_tokens: CountOrNone = None
 
 
 class ReportedUsage(BaseModel):
@@ -19,20 +19,20 @@ class ReportedUsage(BaseModel):
 
     prompt_tokens: Annotated[int | None, OrNone] = None
     completion_tokens: Annotated[int | None, OrNone] = None
-    total_tokens: Detail = None
+    total_tokens: CountOrNone = None
     prompt_tokens_details: Annotated[_Details | None, OrNone] = None
     completion_tokens_details: Annotated[_Details | None, OrNone] = None
-    cached_tokens: Detail = None
+    cached_tokens: CountOrNone = None
     """Moonshot's and Together's."""
-    prompt_cache_hit_tokens: Detail = None
+    prompt_cache_hit_tokens: CountOrNone = None
     """DeepSeek's."""
-    reasoning_tokens: Detail = None
+    reasoning_tokens: CountOrNone = None
     input_tokens: Annotated[int | None, OrNone] = None
     output_tokens: Annotated[int | None, OrNone] = None
     input_tokens_details: Annotated[_Details | None, OrNone] = None
     output_tokens_details: Annotated[_Details | None, OrNone] = None
-    cache_read_input_tokens: Detail = None
-    cache_creation_input_tokens: Detail = None
+    cache_read_input_tokens: CountOrNone = None
+    cache_creation_input_tokens: CountOrNone = None
 
     def plain(self) -> Usage | None:
         """The usage, with all input and all output tokens; None where one of the two counts is missing, or both are 0,

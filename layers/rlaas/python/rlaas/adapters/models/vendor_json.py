@@ -51,5 +51,5 @@ def _positive_or_none(value: JsonValue, read: ValidatorFunctionWrapHandler) -> i
     return count if isinstance(count, int) and count >= 0 else None
 
 
-Detail = Annotated[int | None, WrapValidator(_positive_or_none)]
+CountOrNone = Annotated[int | None, WrapValidator(_positive_or_none)]
 """A count beside the main ones; None where it cannot be true."""

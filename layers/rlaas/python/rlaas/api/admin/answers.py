@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, JsonValue
 
-from rlaas.api.admin.call import Call
+from rlaas.api.admin.call import ApiCall
 from rlaas.tenancy.registry import PutResult, Record
 from rlaas.wire import WireModel
 
@@ -40,7 +40,9 @@ def answer_page(items: Iterable[dict[str, JsonValue]], cursor: str | None) -> JS
     return JSONResponse({"data": [*items], "next_cursor": cursor})
 
 
-def answer_list(call: Call, model: type[Record], prefix: str, limit: int, cursor: str | None, *, newest_first: bool = True) -> JSONResponse:
+def answer_list(
+    call: ApiCall, model: type[Record], prefix: str, limit: int, cursor: str | None, *, newest_first: bool = True
+) -> JSONResponse:
     """A page of the tenant's records whose sort key begins with `prefix`. Raises: InvalidInput on a bad cursor."""
     page = call.services.records.list(model, call.tenant_id, prefix, limit=limit, cursor=cursor, newest_first=newest_first)
     return answer_page((to_json(stored.record) for stored in page.items), page.cursor)

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from rlaas.api.admin.answers import ListPage, to_json
-from rlaas.api.admin.call import AdminCall, Limit
+from rlaas.api.admin.call import AdminCall, PageLimit
 from rlaas.api.admin.operations import operation
 from rlaas.tenancy.audit import AuditEntry, ChainState, inspect_chain
 from rlaas.tenancy.registry import decode_cursor, encode_cursor
@@ -23,7 +23,7 @@ class AuditPage(ListPage[AuditEntry]):
 
 
 @router.get("", **operation(ok=AuditPage))
-def list_audit(call: AdminCall, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+def list_audit(call: AdminCall, limit: PageLimit = 100, cursor: str | None = None) -> JSONResponse:
     """Entries from the first on, and with the first page whether the whole chain holds, for which the whole registry is
     read."""
     here = call.services

@@ -13,7 +13,7 @@ from rlaas.clock import Timestamp, rfc3339
 from rlaas.metering.budget_usage import read_window_usage
 from rlaas.metering.budgets import BUDGETS, Budget, Budgets, Limit, name_ceiling_counter
 from rlaas.metering.ceilings import Ceilings, read_limits
-from rlaas.metering.counters import Item
+from rlaas.metering.counters import CounterItem
 from rlaas.tenancy.registry import find_record, put_record
 from rlaas.wire import WireModel
 
@@ -102,6 +102,6 @@ def get_budgets_usage(call: AdminCall) -> JSONResponse:
     return JSONResponse(content)
 
 
-def _build_usage(limit: Limit, counter: str, item: Item, now: datetime) -> dict[str, JsonValue]:
+def _build_usage(limit: Limit, counter: str, item: CounterItem, now: datetime) -> dict[str, JsonValue]:
     usage = read_window_usage(limit, counter, item, now=now)
     return {**to_json(limit), "spent": usage.spent, "set_aside": usage.set_aside, "resets_at": rfc3339(usage.resets_at)}

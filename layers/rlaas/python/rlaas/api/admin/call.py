@@ -35,8 +35,8 @@ _IN_FORCE = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One request: the services, who calls, and the raw event."""
+class ApiCall:
+    """One request to the admin API: the services, who calls, and the raw event."""
 
     services: Services
     who: Caller
@@ -98,12 +98,12 @@ class Access:
     services: Callable[[], Services]
     caller: Callable[[GatewayEvent], Caller]
 
-    def call(self, request: Request, *scopes: Scope) -> Call:
+    def call(self, request: Request, *scopes: Scope) -> ApiCall:
         """The call of a caller that holds one of `scopes`. Raises: Unauthorized; Forbidden, naming the last of them."""
         event = read_gateway_event(request)
         who = self.caller(event)
         require_scope(who.scopes, next((scope for scope in scopes if scope in who.scopes), scopes[-1]))
-        return Call(self.services(), who, event)
+        return ApiCall(self.services(), who, event)
 
 
 def read_gateway_event(request: Request) -> GatewayEvent:
@@ -112,25 +112,25 @@ def read_gateway_event(request: Request) -> GatewayEvent:
     return event if isinstance(event, dict) else {}
 
 
-def _admit_admin(request: Request) -> Call:
+def _admit_admin(request: Request) -> ApiCall:
     access: Access = request.app.state.access
     return access.call(request, "admin")
 
 
-def _admit_platform(request: Request) -> Call:
+def _admit_platform(request: Request) -> ApiCall:
     access: Access = request.app.state.access
     return access.call(request, "platform")
 
 
-def _admit_either(request: Request) -> Call:
+def _admit_either(request: Request) -> ApiCall:
     access: Access = request.app.state.access
     return access.call(request, "platform", "admin")
 
 
-AdminCall = Annotated[Call, Depends(_admit_admin)]
-PlatformCall = Annotated[Call, Depends(_admit_platform)]
-EitherCall = Annotated[Call, Depends(_admit_either)]
-Limit = Annotated[int, Query(ge=1, le=1000)]
+AdminCall = Annotated[ApiCall, Depends(_admit_admin)]
+PlatformCall = Annotated[ApiCall, Depends(_admit_platform)]
+EitherCall = Annotated[ApiCall, Depends(_admit_either)]
+PageLimit = Annotated[int, Query(ge=1, le=1000)]
 FirstDay = Annotated[date, Query(alias="from")]
 LastDay = Annotated[date, Query(alias="to")]
 _MOST_DAYS = 93

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from rlaas.api.admin.answers import ListPage, answer_list
-from rlaas.api.admin.call import AdminCall, Limit
+from rlaas.api.admin.call import AdminCall, PageLimit
 from rlaas.api.admin.operations import operation
 from rlaas.learning.runs import Dataset
 from rlaas.tenancy.registry import dataset_prefix
@@ -17,5 +17,5 @@ class DatasetPage(ListPage[Dataset]):
 
 
 @router.get("", **operation(ok=DatasetPage))
-def list_datasets(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+def list_datasets(call: AdminCall, skill: str, limit: PageLimit = 100, cursor: str | None = None) -> JSONResponse:
     return answer_list(call, Dataset, dataset_prefix(skill), limit, cursor)

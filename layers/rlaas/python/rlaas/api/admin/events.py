@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, JsonValue
 
 from rlaas.api.admin.answers import ListPage, answer, answer_page
-from rlaas.api.admin.call import AdminCall, FirstDay, LastDay, Limit, check_days
+from rlaas.api.admin.call import AdminCall, FirstDay, LastDay, PageLimit, check_days
 from rlaas.api.admin.operations import operation
 from rlaas.clock import Timestamp, rfc3339
 from rlaas.errors import InvalidInput
@@ -56,7 +56,7 @@ class RewardPage(ListPage[Reward]):
 
 
 @router.get("/pending", **operation(ok=PendingPage))
-def list_pending(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+def list_pending(call: AdminCall, skill: str, limit: PageLimit = 100, cursor: str | None = None) -> JSONResponse:
     """Feedback and task results whose interaction or output has not landed, oldest first; `orphaned` after their
     attribution window."""
     here = call.services
@@ -68,7 +68,7 @@ def list_pending(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | 
 
 
 @router.get("/rewards", **operation(ok=RewardPage))
-def list_rewards(call: AdminCall, skill: str, date: date, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+def list_rewards(call: AdminCall, skill: str, date: date, limit: PageLimit = 100, cursor: str | None = None) -> JSONResponse:
     """Every reward computed on a day (UTC), oldest first; of an output's rewards the one with the highest `n`
     counts."""
     find_skill(call.services.records, call.tenant_id, skill)

@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse
 from pydantic import JsonValue
 
 from rlaas.api.admin.answers import ListPage, answer_page
-from rlaas.api.admin.call import REASON, AdminCall, EitherCall, Limit
+from rlaas.api.admin.call import REASON, AdminCall, EitherCall, PageLimit
 from rlaas.api.admin.operations import operation
 from rlaas.clock import Timestamp
 from rlaas.ids import TenantId
@@ -64,7 +64,7 @@ def create_key(call: EitherCall) -> JSONResponse:
 
 
 @router.get("", **operation(ok=KeyPage))
-def list_keys(call: AdminCall, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+def list_keys(call: AdminCall, limit: PageLimit = 100, cursor: str | None = None) -> JSONResponse:
     page = call.services.records.list(ApiKey, call.tenant_id, key_key(""), limit=limit, cursor=cursor)
     return answer_page((_omit_secret(stored.record) for stored in page.items), page.cursor)
 

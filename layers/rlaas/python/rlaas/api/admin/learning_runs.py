@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from rlaas.api.admin.answers import ListPage, answer, answer_list
-from rlaas.api.admin.call import REASON, AdminCall, Limit
+from rlaas.api.admin.call import REASON, AdminCall, PageLimit
 from rlaas.api.admin.operations import operation
 from rlaas.ids import PolicyId, derive_id, new_id
 from rlaas.learning.runs import LearningRun, LearningSettings
@@ -58,7 +58,7 @@ def start_learning_run(call: AdminCall, skill: str) -> JSONResponse:
 
 
 @router.get("", **operation(ok=LearningRunPage))
-def list_learning_runs(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+def list_learning_runs(call: AdminCall, skill: str, limit: PageLimit = 100, cursor: str | None = None) -> JSONResponse:
     return answer_list(call, LearningRun, run_key(skill, ""), limit, cursor)
 
 

@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from rlaas.api.admin.answers import ListPage, answer, answer_list, answer_put
-from rlaas.api.admin.call import REASON, AdminCall, Limit
+from rlaas.api.admin.call import REASON, AdminCall, PageLimit
 from rlaas.api.admin.operations import operation
 from rlaas.ids import PolicyId
 from rlaas.policies.archive import archive_policy as archive
@@ -82,7 +82,7 @@ def create_policy(call: AdminCall, skill: str) -> JSONResponse:
 
 
 @router.get("", **operation(ok=PolicyPage))
-def list_policies(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+def list_policies(call: AdminCall, skill: str, limit: PageLimit = 100, cursor: str | None = None) -> JSONResponse:
     return answer_list(call, Policy, policy_prefix(skill), limit, cursor)
 
 

@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from rlaas.api.admin.answers import ListPage, answer, answer_list
-from rlaas.api.admin.call import REASON, AdminCall, Call, Limit
+from rlaas.api.admin.call import REASON, AdminCall, ApiCall, PageLimit
 from rlaas.api.admin.operations import operation
 from rlaas.ids import PolicyId, derive_id, new_id
 from rlaas.rollout.conduct import Conductor
@@ -53,7 +53,7 @@ def start_rollout(call: AdminCall, skill: str) -> JSONResponse:
 
 
 @router.get("", **operation(ok=RolloutPage))
-def list_rollouts(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+def list_rollouts(call: AdminCall, skill: str, limit: PageLimit = 100, cursor: str | None = None) -> JSONResponse:
     return answer_list(call, Rollout, rollout_key(skill, ""), limit, cursor)
 
 
@@ -70,6 +70,6 @@ def get_evidence(call: AdminCall, skill: str, rollout_id: str) -> JSONResponse:
     return answer(200, TrialEvidence.of(rollout, state))
 
 
-def _build_conductor(call: Call, skill: str, rollout_id: str) -> Conductor:
+def _build_conductor(call: ApiCall, skill: str, rollout_id: str) -> Conductor:
     here = call.services
     return Conductor(here.records, here.events, here.trials, here.guards, here.clock, call.tenant_id, skill, rollout_id)

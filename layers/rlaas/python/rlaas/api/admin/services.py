@@ -16,14 +16,14 @@ from rlaas.rollout.trial import TrialStore
 from rlaas.routing.route_store import Routes
 from rlaas.telemetry.store import EventStore
 from rlaas.telemetry.usage import UsageStore
-from rlaas.tenancy.audit import AuditLog, Contents
+from rlaas.tenancy.audit import AuditLog, RegistryContents
 from rlaas.tenancy.keys import KeySource
 from rlaas.tenancy.redrive import Redriver
 from rlaas.tenancy.registry import Page, Registry
 from rlaas.tenancy.tenant import Tenant
 
 
-class Records(Registry, Routes, Policies, KeySource, Contents, Protocol):
+class Records(Registry, Routes, Policies, KeySource, RegistryContents, Protocol):
     """Everything the registry's adapter serves."""
 
 

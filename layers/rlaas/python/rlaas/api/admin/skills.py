@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from rlaas.api.admin.answers import ListPage, answer, answer_list
-from rlaas.api.admin.call import REASON, AdminCall, Limit
+from rlaas.api.admin.call import REASON, AdminCall, PageLimit
 from rlaas.api.admin.operations import operation
 from rlaas.metering.ceilings import check_ceiling
 from rlaas.skills.put_skill import SkillTerms, find_skill
@@ -32,7 +32,7 @@ class SkillPage(ListPage[Skill]):
 
 
 @router.get("", **operation(ok=SkillPage))
-def list_skills(call: AdminCall, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+def list_skills(call: AdminCall, limit: PageLimit = 100, cursor: str | None = None) -> JSONResponse:
     return answer_list(call, Skill, skill_key(""), limit, cursor, newest_first=False)
 
 

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from rlaas.api.admin.answers import ListPage, answer_page, answer_put, to_json
-from rlaas.api.admin.call import Limit, PlatformCall
+from rlaas.api.admin.call import PageLimit, PlatformCall
 from rlaas.api.admin.operations import operation
 from rlaas.ids import TenantId
 from rlaas.privacy.settings import TenantPrivacy
@@ -45,6 +45,6 @@ def create_tenant(call: PlatformCall) -> JSONResponse:
 
 
 @router.get("", **operation(ok=TenantPage))
-def list_tenants(call: PlatformCall, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+def list_tenants(call: PlatformCall, limit: PageLimit = 100, cursor: str | None = None) -> JSONResponse:
     page = call.services.tenants.list(limit=limit, cursor=cursor)
     return answer_page((to_json(stored.record) for stored in page.items), page.cursor)

@@ -1,4 +1,4 @@
-"""The stages by themselves: what each hands on, and what is left of a request whatever ends it."""
+"""The steps of a request by themselves: what each hands on, and what is left of a request whatever ends it."""
 
 import json
 from dataclasses import replace
