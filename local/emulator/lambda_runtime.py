@@ -202,6 +202,7 @@ class LayersOnlyWorker(stock.Worker):  # type: ignore[misc]
             return {**answer, "cold_start": cold, "log": self._log_until(request_id)}
 
     def _send(self, message: dict[str, Any]) -> None:
+        assert self._proc is not None
         try:
             self._proc.stdin.write(json.dumps(message).encode() + b"\n")
             self._proc.stdin.flush()
@@ -210,6 +211,7 @@ class LayersOnlyWorker(stock.Worker):  # type: ignore[misc]
 
     def _receive(self, deadline: float) -> dict[str, Any] | None:
         """The next answer, or None when the deadline passed or the process ended."""
+        assert self._proc is not None
         poller = select.poll()
         poller.register(self._proc.stdout, select.POLLIN)
         while b"\n" not in self._answers:

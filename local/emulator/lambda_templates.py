@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 WORKER = Path(__file__).with_name("lambda_worker.py")
 MARK = "\x1e"
@@ -38,11 +38,11 @@ class InitError(RuntimeError):
 class Log:
     """What a process prints, invocation by invocation."""
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
+    def __init__(self, stream: IO[bytes], name: str) -> None:
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, args=(stream,), daemon=True, name=f"log-{name}").start()
 
-    def _read(self, stream: BinaryIO) -> None:
+    def _read(self, stream: IO[bytes]) -> None:
         with stream:
             for line in stream:
                 self._lines.put(line.decode("utf-8", "replace").rstrip("\n"))
@@ -125,7 +125,7 @@ class Template:
                 [sys.executable, "-I", "-S", str(WORKER)],
                 cwd=init["code"],
                 env=environment,
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

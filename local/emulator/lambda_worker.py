@@ -158,12 +158,12 @@ def fork_on_demand(control: socket.socket) -> dict[str, str]:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     statuses: dict[int, int] = {}
     while True:
-        ready, _, _ = select.select([control, waking], [], [])
+        ready, _, _ = select.select([control.fileno(), waking], [], [])
         if waking in ready:
             os.read(waking, 1024)
             for pid in [pid for pid in statuses if _report_end(pid, statuses[pid])]:
                 del statuses[pid]
-        if control not in ready:
+        if control.fileno() not in ready:
             continue
         message, descriptors, _, _ = socket.recv_fds(control, 65536, 4)
         if not message:
@@ -224,13 +224,13 @@ def serve(variables: dict[str, str], begin: Callable[[], Any]) -> None:
         send(message)
 
     threading.Thread(target=receive, daemon=True).start()
-    handler, problem = None, None
     try:
         handler = begin()
     except Exception as error:
-        problem = _failure(error)
-    answer(problem or {"status": "ready"}, "init")
-    while problem is None:
+        answer(_failure(error), "init")
+        return
+    answer({"status": "ready"}, "init")
+    while True:
         call = pending.get()
         answer(_invoke(handler, call, send), call["request_id"])
         if os.environ.get("_RLAAS_EXIT"):

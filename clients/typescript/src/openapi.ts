@@ -9108,6 +9108,24 @@ export interface components {
             response_format?: {
                 [key: string]: components["schemas"]["JsonValue"];
             } | null;
+            /**
+             * Modalities
+             * @description Answers are texts: no sound is passed on.
+             * @default null
+             */
+            modalities?: "text"[] | null;
+            /** @default null */
+            audio?: null;
+            /**
+             * @description Send `tools`.
+             * @default null
+             */
+            functions?: null;
+            /**
+             * @description Send `tool_choice`.
+             * @default null
+             */
+            function_call?: null;
         } & {
             [key: string]: unknown;
         };
@@ -9286,7 +9304,7 @@ export interface components {
         };
         /**
          * DocumentBlock
-         * @description A PDF in Anthropic's API.
+         * @description A PDF in Anthropic's API. `context` is what the model may know about it.
          */
         DocumentBlock: {
             /**
@@ -9301,6 +9319,11 @@ export interface components {
              * @default null
              */
             title?: string | null;
+            /**
+             * Context
+             * @default null
+             */
+            context?: string | null;
         };
         /**
          * EventBatch
@@ -9950,10 +9973,10 @@ export interface components {
             id: string;
         };
         /**
-         * JsonObject
+         * JsonObjectFormat
          * @description Any object in JSON.
          */
-        JsonObject: {
+        JsonObjectFormat: {
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -11798,6 +11821,11 @@ export interface components {
              * @default null
              */
             title?: string | null;
+            /**
+             * Context
+             * @default null
+             */
+            context?: string | null;
         };
         /**
          * TextNode
@@ -11836,7 +11864,7 @@ export interface components {
              * Format
              * @default null
              */
-            format?: (components["schemas"]["PlainText"] | components["schemas"]["JsonObject"] | components["schemas"]["JsonSchema"]) | null;
+            format?: (components["schemas"]["PlainText"] | components["schemas"]["JsonObjectFormat"] | components["schemas"]["JsonSchema"]) | null;
             /**
              * Verbosity
              * @default null
@@ -11858,7 +11886,7 @@ export interface components {
         };
         /**
          * ThinkingBlock
-         * @description What the model thought, which only Anthropic can read again.
+         * @description What the model thought; nothing where only Anthropic can read it again.
          */
         ThinkingBlock: {
             /**
@@ -11866,6 +11894,11 @@ export interface components {
              * @enum {string}
              */
             type: "thinking" | "redacted_thinking";
+            /**
+             * Thinking
+             * @default null
+             */
+            thinking?: string | null;
         };
         /**
          * Tool
@@ -12307,6 +12340,35 @@ export interface components {
             extra_content?: {
                 [key: string]: components["schemas"]["JsonValue"];
             } | null;
+        };
+        /**
+         * AnsweredMessage
+         * @description What the model said.
+         */
+        AnsweredMessage: {
+            /**
+             * Role
+             * @constant
+             */
+            role: "assistant";
+            /** Content */
+            content: string | null;
+            /** Refusal */
+            refusal: string | null;
+            /** Tool Calls */
+            tool_calls?: components["schemas"]["AnsweredCall"][];
+            /**
+             * Reasoning Content
+             * @description What the model thought, where it says so and no guardrail checks the answer.
+             */
+            reasoning_content?: string;
+            /**
+             * Annotations
+             * @description The pages that the text cites, as OpenAI has them.
+             */
+            annotations?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            }[];
         };
         /**
          * AnthropicBackend
@@ -12914,7 +12976,7 @@ export interface components {
         ChatChoice: {
             /** Index */
             index: number;
-            message: components["schemas"]["ChatMessage-Output"];
+            message: components["schemas"]["AnsweredMessage"];
             logprobs: components["schemas"]["JsonValue"];
             /** Finish Reason */
             finish_reason: string;
@@ -12951,35 +13013,6 @@ export interface components {
             system_fingerprint?: string;
             /** Service Tier */
             service_tier?: string;
-        };
-        /**
-         * ChatMessage
-         * @description What the model said.
-         */
-        "ChatMessage-Output": {
-            /**
-             * Role
-             * @constant
-             */
-            role: "assistant";
-            /** Content */
-            content: string | null;
-            /** Refusal */
-            refusal: string | null;
-            /** Tool Calls */
-            tool_calls?: components["schemas"]["AnsweredCall"][];
-            /**
-             * Reasoning Content
-             * @description What the model thought, where it says so and no guardrail checks the answer.
-             */
-            reasoning_content?: string;
-            /**
-             * Annotations
-             * @description The pages that the text cites, as OpenAI has them.
-             */
-            annotations?: {
-                [key: string]: components["schemas"]["JsonValue"];
-            }[];
         };
         /**
          * ChatUsage
@@ -14924,7 +14957,7 @@ export interface components {
          */
         ResponseTextSettings: {
             /** Format */
-            format: components["schemas"]["PlainText"] | components["schemas"]["JsonObject"] | components["schemas"]["JsonSchema-Output"];
+            format: components["schemas"]["PlainText"] | components["schemas"]["JsonObjectFormat"] | components["schemas"]["JsonSchema-Output"];
             /** Verbosity */
             verbosity: string | null;
         };
