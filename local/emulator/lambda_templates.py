@@ -89,7 +89,7 @@ class Environment:
 
     def _wait(self, timeout: float | None) -> int | None:
         with self._guard:
-            if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
+            if self.returncode is None and _can_be_read(self._status, timeout):
                 text = self._status.read(16)
                 self.returncode = int(text) if text else -signal.SIGKILL  # its template was killed
                 for file in (self._status, self.stdin, self.stdout):
@@ -108,6 +108,13 @@ class Environment:
     def _end(self, how: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, how)
+
+
+def _can_be_read(file: IO[bytes], timeout: float | None) -> bool:
+    """Whether there is something to read, or the end, within `timeout` seconds."""
+    poller = select.poll()  # not `select`, which takes no descriptor over 1023
+    poller.register(file, select.POLLIN)
+    return bool(poller.poll(None if timeout is None else timeout * 1000))
 
 
 class Template:
