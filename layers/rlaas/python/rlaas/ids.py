@@ -15,6 +15,8 @@ TenantId = Annotated[str, StringConstraints(pattern=_NAME, max_length=20)]
 """Lower-case words joined by single hyphens."""
 SkillName = Annotated[str, StringConstraints(pattern=_NAME, max_length=28)]
 """Lower-case words joined by single hyphens."""
+MODEL_PREFIX = "rlaas::"
+"""What makes a skill's name the name of a model, for clients that name one."""
 _EXTERNAL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ExternalId = Annotated[str, StringConstraints(pattern=rf"^{_EXTERNAL_ID.pattern}$")]
 """An id that clients may choose, of events, threads and users."""

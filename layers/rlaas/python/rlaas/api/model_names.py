@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from rlaas.api.http import Caller
 from rlaas.errors import ModelNotFound, NotFound
-from rlaas.inference.skill_request import PREFIX
+from rlaas.ids import MODEL_PREFIX
 from rlaas.routing.route import Route
 from rlaas.routing.route_store import ROUTE_PREFIX
 from rlaas.runtime.stage import Stage
@@ -24,7 +24,7 @@ def model_not_found(who: Caller, stage: Stage) -> Iterator[None]:
     except NotFound as error:
         if error.param not in ("model", "skill", "policy_id"):
             raise
-        raise ModelNotFound(f"{error.detail}; {_list_skills(who, stage, PREFIX)}", param="model") from None
+        raise ModelNotFound(f"{error.detail}; {_list_skills(who, stage, MODEL_PREFIX)}", param="model") from None
 
 
 @contextmanager

@@ -8,13 +8,12 @@ from pydantic import AfterValidator, Field, JsonValue, WithJsonSchema, model_val
 
 from rlaas.chat import Document
 from rlaas.errors import NotFound
-from rlaas.ids import ExternalId, PolicyId, SkillName, UserId
+from rlaas.ids import MODEL_PREFIX, ExternalId, PolicyId, SkillName, UserId
 from rlaas.inference.infer import AnswerStream
 from rlaas.inference.record import Answer
 from rlaas.wire import WireModel
 
-PREFIX = "rlaas::"
-_MODEL = re.compile(rf"{PREFIX}(([a-z0-9]+(?:-[a-z0-9]+)*)(?:@v[1-9][0-9]{{0,7}})?)")
+_MODEL = re.compile(rf"{MODEL_PREFIX}(([a-z0-9]+(?:-[a-z0-9]+)*)(?:@v[1-9][0-9]{{0,7}})?)")
 _LONGEST_SKILL = 28
 
 
@@ -40,7 +39,7 @@ class Extras(WireModel):
 
     @model_validator(mode="after")
     def _extras_are_known(self) -> Self:
-        unknown = next((name for name in self.model_extra or () if name.startswith(PREFIX)), None)
+        unknown = next((name for name in self.model_extra or () if name.startswith(MODEL_PREFIX)), None)
         if unknown is not None:
             raise ValueError(f"{unknown} is none of RLaaS's extras")
         return self
@@ -76,7 +75,9 @@ def parse_model(model: str) -> tuple[SkillName, PolicyId | None]:
     """
     match = _MODEL.fullmatch(model)
     if match is None or len(match[2]) > _LONGEST_SKILL:
-        raise NotFound(f"there is no such model: name a skill, {PREFIX}<skill>, or one policy of it, {PREFIX}<skill>@v<N>", param="model")
+        raise NotFound(
+            f"there is no such model: name a skill, {MODEL_PREFIX}<skill>, or one policy of it, {MODEL_PREFIX}<skill>@v<N>", param="model"
+        )
     return match[2], match[1] if "@" in match[1] else None
 
 
