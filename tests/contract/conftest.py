@@ -14,10 +14,12 @@ from rlaas.adapters.aws.counters import DynamoCounters
 from rlaas.adapters.aws.events import DynamoEventStore
 from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.adapters.aws.usage import DynamoUsage
+from rlaas.adapters.models import bedrock, sagemaker
 from tests.contract.tables import make_table
 from tests.fakes.audit import MemoryAuditLog
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
+from tests.fakes.model_server import ModelServer, serve_model
 from tests.fakes.registry import MemoryRegistry
 from tests.fakes.usage import MemoryUsage
 from tests.fakes.worlds import clock
@@ -74,3 +76,19 @@ def usage(request: pytest.FixtureRequest) -> MemoryUsage | DynamoUsage:
         return MemoryUsage()
     dynamodb = request.getfixturevalue("dynamodb")
     return DynamoUsage(make_table(dynamodb, "counters"), dynamodb, clock)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
+    """A model server that SageMaker's and Bedrock's clients ask, too."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with serve_model() as state:
+        for service in ("SAGEMAKER", "BEDROCK"):
+            monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}_RUNTIME", state.url)
+        for client in (sagemaker._runtime, bedrock.runtime):
+            client.cache_clear()
+        yield state
+        for client in (sagemaker._runtime, bedrock.runtime):
+            client.cache_clear()

@@ -1,20 +1,18 @@
 """Every kind of backend, each over its own wire, and the fake: what inference relies on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Event
 
 import pytest
 
 from rlaas.adapters.aws.secrets import VendorKeys
-from rlaas.adapters.models import bedrock as bedrock_backend
-from rlaas.adapters.models import sagemaker as sagemaker_backend
 from rlaas.adapters.models.backends import Backends
 from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Delta, Message, ToolCall, Usage
 from rlaas.errors import DependencyUnavailable, InvalidInput, TranslationRefused
 from rlaas.policies.backend import AnthropicBackend, Backend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 from tests.fakes.backend import EchoBackend
-from tests.fakes.model_server import ModelServer, serve_model
+from tests.fakes.model_server import ModelServer
 
 MODEL = "acme--reply--v1"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -40,21 +38,6 @@ class Answering:
     spec: BackendSpec
     down: set[str]
     refuses: set[str]
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with serve_model() as state:
-        for service in ("SAGEMAKER", "BEDROCK"):
-            monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}_RUNTIME", state.url)
-        for client in (sagemaker_backend._runtime, bedrock_backend.runtime):
-            client.cache_clear()
-        yield state
-        for client in (sagemaker_backend._runtime, bedrock_backend.runtime):
-            client.cache_clear()
 
 
 SPECS: dict[str, Callable[[str], BackendSpec]] = {

@@ -1,20 +1,19 @@
 """Images, sounds and files on the wires of the vendors that take them, and the refusals of those that do not."""
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from pydantic import JsonValue
 
 from rlaas.adapters.aws.secrets import VendorKeys
-from rlaas.adapters.models import bedrock, sagemaker
 from rlaas.adapters.models.backends import Backends
 from rlaas.chat import CalledFunction, ChatCall, Message, ToolCall
 from rlaas.errors import InvalidInput, PartRefused
 from rlaas.parts import Part, read_part
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
-from tests.fakes.model_server import ModelServer, serve_model
+from tests.fakes.model_server import ModelServer
 
 DATA = base64.b64encode(b"\x89PNG\r\n\x1a\n-pixel").decode()
 PNG = f"data:image/png;base64,{DATA}"
@@ -31,21 +30,6 @@ class Keys(VendorKeys):
 
     def key(self, tenant_id: str, name: str, **_: str) -> str:
         return name
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with serve_model() as state:
-        for service in ("SAGEMAKER", "BEDROCK"):
-            monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}_RUNTIME", state.url)
-        for client in (sagemaker._runtime, bedrock.runtime):
-            client.cache_clear()
-        yield state
-        for client in (sagemaker._runtime, bedrock.runtime):
-            client.cache_clear()
 
 
 def make_spec(kind: str, url: str) -> BackendSpec:
@@ -67,7 +51,7 @@ def ask(server: ModelServer, kind: str, *messages: Message, tools: Sequence[Json
     assert [*backends.stream(spec, call, timeout_s=5)]
     whole, streamed = (asked.body["messages"] for asked in server.requests[-2:])
     assert whole == streamed
-    return whole  # type: ignore[no-any-return]
+    return whole
 
 
 def show(*parts: Part) -> Message:

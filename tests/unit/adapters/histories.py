@@ -89,7 +89,7 @@ def call(id_: str, name: str = "f", arguments: str = "{}", **more: Any) -> ToolC
 
 
 def said(role: str, content: str = "", *calls: ToolCall) -> Message:
-    return Message(role=role, content=content, tool_calls=calls)  # type: ignore[arg-type]
+    return Message(role=role, content=content, tool_calls=calls)
 
 
 def result(id_: str, content: str = "done") -> Message:

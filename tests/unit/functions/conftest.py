@@ -126,20 +126,28 @@ def check_completion(answer: httpx.Response) -> None:
 
 
 @contextmanager
-def openai_client(tenant_id: str = TENANT) -> Iterator[openai.OpenAI]:
-    """OpenAI's own client; its requests come to the function `chat` as Lambda Web Adapter sends them."""
-    context = json.dumps(make_proxy_event("/", {}, tenant_id=tenant_id)["requestContext"])
+def serve_doors() -> Iterator[str]:
+    """The address at which the function `chat` answers requests as Lambda Web Adapter sends them."""
     server = web.server(chat.DOORS, port=0)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    wire = httpx.Client(event_hooks={"response": [check_completion]})
-    headers = {web.CONTEXT_HEADER: context}
-    with openai.OpenAI(api_key="rlk_x", base_url=url, default_headers=headers, max_retries=0, http_client=wire) as made:
-        yield made
+    yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@contextmanager
+def openai_client(tenant_id: str = TENANT) -> Iterator[openai.OpenAI]:
+    """OpenAI's own client; its requests come to the function `chat` as Lambda Web Adapter sends them."""
+    context = json.dumps(make_proxy_event("/", {}, tenant_id=tenant_id)["requestContext"])
+    wire = httpx.Client(event_hooks={"response": [check_completion]})
+    headers = {web.CONTEXT_HEADER: context}
+    with (
+        serve_doors() as url,
+        openai.OpenAI(api_key="rlk_x", base_url=f"{url}/v1", default_headers=headers, max_retries=0, http_client=wire) as made,
+    ):
+        yield made
 
 
 @pytest.fixture

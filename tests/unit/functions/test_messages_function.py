@@ -1,7 +1,6 @@
 """Anthropic's own client against the function `chat`, which gets its requests as Lambda Web Adapter sends them."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +9,6 @@ import anthropic
 import httpx2
 import pytest
 
-from functions.chat import handler as chat
 from rlaas.adapters.models.sagemaker import _runtime
 from rlaas.api import web
 from rlaas.ids import make_pseudonym
@@ -21,7 +19,7 @@ from tests.fakes.gateway import make_proxy_event
 from tests.fakes.loopback import QuietHandler, serve_handler
 from tests.fakes.model_server import ModelServer, serve_model
 from tests.fakes.worlds import SKILL, TENANT
-from tests.unit.functions.conftest import Stage
+from tests.unit.functions.conftest import Stage, serve_doors
 
 MODEL = f"rlaas::{SKILL}"
 HELLO: Any = [{"role": "user", "content": "hello"}]
@@ -53,13 +51,8 @@ def check_message(answer: httpx2.Response) -> None:
 
 @pytest.fixture
 def url(model: ModelServer) -> Iterator[str]:
-    server = web.server(chat.DOORS, port=0)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve_doors() as url:
+        yield url
 
 
 @pytest.fixture

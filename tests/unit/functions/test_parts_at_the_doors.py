@@ -1,18 +1,17 @@
 """Images, sounds and files as each door of the functions takes or refuses them."""
 
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from functions.chat import handler as chat
 from rlaas.api import web
 from tests.fakes.gateway import make_proxy_event
 from tests.fakes.model_server import ModelServer
 from tests.fakes.worlds import SKILL
+from tests.unit.functions.conftest import serve_doors
 
 LINK = "https://pictures.example/a.png"
 DOORS: dict[str, Any] = {
@@ -24,13 +23,8 @@ DOORS: dict[str, Any] = {
 
 @pytest.fixture
 def url(model: ModelServer) -> Iterator[str]:
-    server = web.server(chat.DOORS, port=0)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve_doors() as url:
+        yield url
 
 
 def post(url: str, path: str, **body: Any) -> httpx.Response:

@@ -1,7 +1,6 @@
 """What a model server refuses, as OpenAI's and Anthropic's clients hear of it at each door."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,14 +10,13 @@ import httpx
 import openai
 import pytest
 
-from functions.chat import handler as chat
 from functions.inference.handler import handler as inference
 from rlaas.adapters.models.sagemaker import _runtime
 from rlaas.api import web
 from tests.fakes.gateway import make_lambda_context, make_proxy_event
 from tests.fakes.loopback import QuietHandler, serve_handler
 from tests.fakes.worlds import SKILL, make_route
-from tests.unit.functions.conftest import Stage
+from tests.unit.functions.conftest import Stage, serve_doors
 
 MODEL = f"rlaas::{SKILL}"
 HELLO: Any = [{"role": "user", "content": "hello"}]
@@ -48,13 +46,8 @@ def refusal(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 @pytest.fixture
 def url(refusal: dict[str, Any]) -> Iterator[str]:
-    server = web.server(chat.DOORS, port=0)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve_doors() as url:
+        yield url
 
 
 HEADERS = {web.CONTEXT_HEADER: json.dumps(make_proxy_event("/", {})["requestContext"])}
