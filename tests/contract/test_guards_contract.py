@@ -8,14 +8,14 @@ import pytest
 from moto import mock_aws
 
 from rlaas.adapters.aws.metrics_alarms import CloudWatchGuards
-from rlaas.rollout.conduct import Guard, Guards
+from rlaas.rollout.conduct import RollbackAlarm, RollbackAlarms
 from tests.fakes.guards import MemoryGuards
 
 if TYPE_CHECKING:
     from types_boto3_cloudwatch import CloudWatchClient
 
-GUARD = Guard(tenant_id="acme", skill="reply", rollout_id="rol_1", arm="reply@v2", threshold=20.0, period_seconds=60)
-NEXT = Guard("acme", "reply", "rol_2", "reply@v3", 20.0, 60)
+GUARD = RollbackAlarm(tenant_id="acme", skill="reply", rollout_id="rol_1", arm="reply@v2", threshold=20.0, period_seconds=60)
+NEXT = RollbackAlarm("acme", "reply", "rol_2", "reply@v3", 20.0, 60)
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def cloudwatch(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudWatchClient]:
 
 
 class Watched:
-    """Guards, and which rollout is watched."""
+    """The alarms, and which rollout is watched."""
 
-    def __init__(self, guards: Guards, cloudwatch: CloudWatchClient | None) -> None:
+    def __init__(self, guards: RollbackAlarms, cloudwatch: CloudWatchClient | None) -> None:
         self.guards = guards
         self._cloudwatch = cloudwatch
 

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 
-from rlaas.rollout.conduct import Guard
+from rlaas.rollout.conduct import RollbackAlarm
 
 
 @dataclass
 class MemoryGuards:
-    guards: dict[tuple[str, str], Guard] = field(default_factory=dict)
+    guards: dict[tuple[str, str], RollbackAlarm] = field(default_factory=dict)
 
-    def put(self, guard: Guard) -> None:
+    def put(self, guard: RollbackAlarm) -> None:
         self.guards[guard.tenant_id, guard.skill] = guard
 
     def delete(self, tenant_id: str, skill: str, rollout_id: str) -> None:

@@ -30,7 +30,7 @@ HARM_METRIC = "HarmEvidence"
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class RollbackAlarm:
     """The alarm to raise when the evidence that `arm` does harm reaches `threshold` (1/alpha) within a period of
     `period_seconds`."""
 
@@ -42,10 +42,10 @@ class Guard:
     period_seconds: int
 
 
-class Guards(Protocol):
+class RollbackAlarms(Protocol):
     """Alarms on the evidence that a rollout's candidate does harm, one per skill."""
 
-    def put(self, guard: Guard) -> None:
+    def put(self, guard: RollbackAlarm) -> None:
         """Start to watch; replaces the skill's guard."""
         ...
 
@@ -86,7 +86,7 @@ class Conductor:
     records: RouteRecords
     events: EventStore
     trials: TrialStore
-    guards: Guards
+    guards: RollbackAlarms
     clock: Clock
     tenant_id: str
     skill: str
@@ -96,7 +96,7 @@ class Conductor:
         """Put the guard's alarm, before any unit reaches the candidate."""
         rollout = self.read_rollout()
         self.guards.put(
-            Guard(
+            RollbackAlarm(
                 tenant_id=self.tenant_id,
                 skill=self.skill,
                 rollout_id=self.rollout_id,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from rlaas.adapters.aws.clients import client, dependency
 from rlaas.errors import InvalidInput
 from rlaas.ids import METRICS_NAMESPACE
-from rlaas.rollout.conduct import HARM_METRIC, Guard
+from rlaas.rollout.conduct import HARM_METRIC, RollbackAlarm
 
 if TYPE_CHECKING:
     from types_boto3_cloudwatch import CloudWatchClient
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class CloudWatchGuards:
-    """`Guards` as alarms named `rlaas-<stage>-guard--<tenant>--<skill>` on the largest `HarmEvidence {stage, rollout,
-    arm}` of a period."""
+    """`RollbackAlarms` as alarms named `rlaas-<stage>-guard--<tenant>--<skill>` on the largest `HarmEvidence {stage,
+    rollout, arm}` of a period."""
 
     def __init__(self, stage: str, cloudwatch: "CloudWatchClient | None" = None) -> None:
         self._stage = stage
         self._cloudwatch = cloudwatch or client("cloudwatch")
 
-    def put(self, guard: Guard) -> None:
+    def put(self, guard: RollbackAlarm) -> None:
         """Put the alarm; it starts without data, which is not an alarm."""
         with dependency("CloudWatch"):
             self._cloudwatch.put_metric_alarm(

@@ -11,7 +11,7 @@ from rlaas.metering.counters import Counters
 from rlaas.policies.allowed_models import EVERY_MODEL, AllowedModels
 from rlaas.policies.bundle import SecretHosts
 from rlaas.policies.policy_store import Policies
-from rlaas.rollout.conduct import Guards
+from rlaas.rollout.conduct import RollbackAlarms
 from rlaas.rollout.trial import TrialStore
 from rlaas.routing.route_store import Routes
 from rlaas.telemetry.store import EventStore
@@ -51,7 +51,7 @@ class Services:
     tenants: Tenants
     events: EventStore
     audit: AuditLog
-    guards: Guards
+    guards: RollbackAlarms
     trials: TrialStore
     counters: Counters
     usage: UsageStore
