@@ -152,7 +152,7 @@ def test_a_stage_may_touch_its_own_adapters_and_no_other_stages(templates: list[
         stage: [
             make_base_component_name(f"rlaas-{stage}"),
             *(
-                make_adapter_name(f"rlaas-{stage}", tenant, skill, version, sft_control=True)
+                make_adapter_name(f"rlaas-{stage}", tenant, skill, version, sft_only=True)
                 for tenant in ("acme", "t" * 20, "rlaas-prod", "base")
                 for skill in ("mail", "s" * 28)
                 for version in (1, 99_999_999)

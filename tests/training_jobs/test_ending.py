@@ -79,6 +79,6 @@ def test_every_job_leaves_its_reason(ml_root: Path, run_job: Callable[..., int],
 def test_an_evaluation_without_held_out_threads_says_so(ml_root: Path, run_job: Callable[..., int]) -> None:
     words = "--tenant acme --skill mail --version v1"
     build_dataset.build(build_dataset.Arguments.parse(words.split()), [], ml_root / "processing" / "input" / "dataset")
-    components = [f"--{system}-component=c" for system in ("baseline", "candidate", "control")]
+    components = [f"--{system}-component=c" for system in ("baseline", "candidate", "sft-only")]
     assert run_job(evaluate.main, "--endpoint", "e", *components) == 1
     assert (ml_root / "output" / "message").read_text().startswith("dataset v1 has no held-out interactions: ")

@@ -17,7 +17,7 @@ from training_jobs.train.job import hash_file
 
 WORDS = (
     "--endpoint rlaas-local --baseline-component rlaas-local--base --candidate-component acme--mail--v1 "
-    "--control-component acme--mail--v1--sft --min-threads 5"
+    "--sft-only-component acme--mail--v1--sft --min-threads 5"
 )
 
 

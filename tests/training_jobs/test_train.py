@@ -41,10 +41,10 @@ def test_sft_then_dpo_publishes_an_adapter_its_control_of_equal_steps_and_the_re
 ) -> None:
     lay_out(ml_root, tiny_model, week_of_events)
     assert train.main() == 0
-    adapter, control = ml_root / "model", ml_root / "output" / "data"
+    adapter, sft_only = ml_root / "model", ml_root / "output" / "data"
     assert {path.name for path in adapter.iterdir()} == {"adapter_config.json", "adapter_model.safetensors", "training_report.json"}
     report = TrainingReport.model_validate_json((adapter / "training_report.json").read_text())
-    assert (control / "training_report.json").read_text() == (adapter / "training_report.json").read_text()
+    assert (sft_only / "training_report.json").read_text() == (adapter / "training_report.json").read_text()
     assert (report.sft.steps, report.dpo.steps, report.sft_only.steps) == (3, 5, 5)
     assert report.sft_only.last["loss"] < report.sft.first["loss"]
     assert report.dpo.last["rewards/margins"] > report.dpo.first["rewards/margins"]

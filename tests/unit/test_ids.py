@@ -22,11 +22,11 @@ VERSIONS = st.one_of(st.integers(1, 20), st.just(99_999_999))
 
 @given(STAGES, TENANTS, SKILLS, VERSIONS, st.booleans())
 def test_sagemaker_and_policies_accept_the_adapter_name_of_any_skill(
-    endpoint: str, tenant_id: str, skill: str, version: int, sft_control: bool
+    endpoint: str, tenant_id: str, skill: str, version: int, sft_only: bool
 ) -> None:
     TypeAdapter(TenantId).validate_python(tenant_id)
     TypeAdapter(SkillName).validate_python(skill)
-    name = make_adapter_name(endpoint, tenant_id, skill, version, sft_control=sft_control)
+    name = make_adapter_name(endpoint, tenant_id, skill, version, sft_only=sft_only)
     assert len(name) <= SHAPE.metadata["max"]
     assert re.fullmatch(SHAPE.metadata["pattern"], name)
     AdapterRef(name=name, artifact_uri="s3://b/k", sha256="0" * 64, run_id="run_1", dataset_version="v1")
@@ -40,14 +40,14 @@ ADAPTERS = st.tuples(STAGES, st.sampled_from(["a", "a-b", "t" * 20]), SKILLS, VE
 @given(ADAPTERS, ADAPTERS)
 def test_two_adapters_never_share_a_name(one: tuple[str, str, str, int, bool], other: tuple[str, str, str, int, bool]) -> None:
     def name(adapter: tuple[str, str, str, int, bool]) -> str:
-        return make_adapter_name(*adapter[:4], sft_control=adapter[4])
+        return make_adapter_name(*adapter[:4], sft_only=adapter[4])
 
     assert (name(one) == name(other)) == (one == other)
 
 
 def test_skills_that_differ_only_where_their_names_are_cut_have_adapters_of_their_own() -> None:
     tenant, beginning = "t" * 20, "answers-questions-about-bi"
-    names = {make_adapter_name("rlaas-prod", tenant, f"{beginning}{end}", 1_000_000, sft_control=True) for end in ("l", "n", "ts", "ds")}
+    names = {make_adapter_name("rlaas-prod", tenant, f"{beginning}{end}", 1_000_000, sft_only=True) for end in ("l", "n", "ts", "ds")}
     assert len(names) == 4
     assert all(name.startswith(f"rlaas-prod--{tenant}--") for name in names)
 

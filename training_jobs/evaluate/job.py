@@ -33,7 +33,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     """The job's command line. Raises: SystemExit naming the argument that is missing or wrong."""
     parser = argparse.ArgumentParser(prog="evaluate", description=__doc__)
     parser.add_argument("--endpoint", required=True)
-    for system in ("baseline", "candidate", "control"):
+    for system in ("baseline", "candidate", "sft-only"):
         parser.add_argument(f"--{system}-component", required=True, help="inference component that answered")
     defaults = Criteria()
     parser.add_argument("--min-threads", type=int, default=defaults.min_threads)
@@ -86,7 +86,7 @@ def evaluate(arguments: argparse.Namespace, dataset: Path, answers: Path, output
     components: dict[System, str] = {
         "baseline": arguments.baseline_component,
         "candidate": arguments.candidate_component,
-        "sft_only": arguments.control_component,
+        "sft_only": arguments.sft_only_component,
     }
     logger.info("%d held-out interactions of dataset %s, answered by %s", len(rows), manifest.version, components)
     cases = build_cases(rows, read_answers(answers))

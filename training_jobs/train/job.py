@@ -68,7 +68,7 @@ def work() -> None:
         dataset=root / "input" / "data" / "dataset",
         base_model=root / "input" / "data" / "base_model",
         adapter=root / "model",
-        control=root / "output" / "data",
+        sft_only=root / "output" / "data",
     )
 
 
@@ -96,9 +96,9 @@ def read_gpu_driver() -> str:
     return match[1] if match else "none"
 
 
-def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapter: Path, control: Path) -> TrainingReport:
-    """Train on `dataset` and write the adapter and its control. Raises: JobFailed when there is nothing to learn
-    from."""
+def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapter: Path, sft_only: Path) -> TrainingReport:
+    """Train on `dataset` and write two PEFT adapter directories: `adapter`, and its control `sft_only`. Raises:
+    JobFailed when there is nothing to learn from."""
     import torch
     from transformers import AutoTokenizer
 
@@ -122,8 +122,8 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
         training = Training(settings, lessons, tokenizer, base_model, dtype, Path(scratch))
         sft_report = training.run_sft(settings.sft_steps, "sft")
         dpo_report, trainable = training.run_dpo(adapter)
-        control_report = training.run_sft(settings.dpo_steps, "sft_only", after="sft")
-        shutil.copytree(Path(scratch) / "sft_only", control, dirs_exist_ok=True)
+        sft_only_report = training.run_sft(settings.dpo_steps, "sft_only", after="sft")
+        shutil.copytree(Path(scratch) / "sft_only", sft_only, dirs_exist_ok=True)
 
     report = TrainingReport(
         hyperparameters=settings.model_dump(),
@@ -135,16 +135,16 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
         left_out=dict(lessons.left_out.items()),
         sft=sft_report,
         dpo=dpo_report,
-        sft_only=control_report,
+        sft_only=sft_only_report,
         adapter_sha256=hash_file(adapter / "adapter_model.safetensors"),
-        sft_only_sha256=hash_file(control / "adapter_model.safetensors"),
+        sft_only_sha256=hash_file(sft_only / "adapter_model.safetensors"),
         trainable_parameters=trainable,
         seconds=time.monotonic() - start,
         peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         device=device,
         packages={name: version(name) for name in PACKAGES},
     )
-    for directory in (adapter, control):
+    for directory in (adapter, sft_only):
         (directory / "training_report.json").write_text(report.model_dump_json(indent=2) + "\n")
     logger.info("trained in %.0f s, peak %.0f MiB", report.seconds, report.peak_memory_mib)
     return report

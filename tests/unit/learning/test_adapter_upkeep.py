@@ -21,8 +21,8 @@ ENDPOINT = "rlaas-test"
 OLD = NOW - timedelta(days=2)
 
 
-def component(version: int, *, tenant_id: str = TENANT, skill: str = SKILL, sft_control: bool = False) -> str:
-    return make_adapter_name(ENDPOINT, tenant_id, skill, version, sft_control=sft_control)
+def component(version: int, *, tenant_id: str = TENANT, skill: str = SKILL, sft_only: bool = False) -> str:
+    return make_adapter_name(ENDPOINT, tenant_id, skill, version, sft_only=sft_only)
 
 
 def make_policy(version: int, *, tenant_id: str = TENANT, skill: str = SKILL, has_weights_uri: bool = True, base: bool = False) -> Policy:
@@ -61,10 +61,10 @@ def test_what_a_route_names_or_would_go_back_to_stays_and_what_nothing_names_goe
     adapters = MemoryAdapters()
     for version in range(1, 8):
         adapters.add(component(version), OLD)
-        adapters.add(component(version, sft_control=True), OLD)
+        adapters.add(component(version, sft_only=True), OLD)
     result = look(registry, adapters)
     assert set(result.kept) == {component(version) for version in (1, 2, 3, 4, 5, 7)}  # 7 is the newest: it waits to be tried
-    assert set(result.unloaded) == {component(6), *(component(version, sft_control=True) for version in range(1, 8))}
+    assert set(result.unloaded) == {component(6), *(component(version, sft_only=True) for version in range(1, 8))}
     assert (result.loaded, result.failed, result.left) == ((), (), 0)
 
 

@@ -98,7 +98,7 @@ def test_the_plan_names_each_job_and_where_it_reads_and_writes(world: World) -> 
     assert (held_out.dataset_uri, held_out.answers_uri) == (f"{ROOT}/datasets/v1/", f"{ROOT}/runs/{RUN}/answers/")
     assert (held_out.tenant_id, held_out.dataset_version, held_out.max_tokens) == (TENANT, "v1", 256)
     names = dict(zip(steps["evaluate"]["arguments"][2:8:2], steps["evaluate"]["arguments"][3:8:2], strict=True))
-    assert list(names) == ["--baseline-component", "--candidate-component", "--control-component"]
+    assert list(names) == ["--baseline-component", "--candidate-component", "--sft-only-component"]
     assert held_out.components == dict(zip(SYSTEMS, names.values(), strict=True))
     assert len(json.dumps(steps)) < 8192
 

@@ -105,7 +105,7 @@ def parse_policy_id(identifier: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def make_adapter_name(endpoint: str, tenant_id: str, skill: str, version: int, *, sft_control: bool = False) -> str:
+def make_adapter_name(endpoint: str, tenant_id: str, skill: str, version: int, *, sft_only: bool = False) -> str:
     """The name of an adapter and of its inference component: `<endpoint>--<tenant>--<skill>--v<N>`, with `--sft` for
     the SFT-only control.
 
@@ -115,7 +115,7 @@ def make_adapter_name(endpoint: str, tenant_id: str, skill: str, version: int, *
 
     Raises: ValueError when the endpoint's name is too long even for that.
     """
-    head, tail = f"{endpoint}--{tenant_id}", f"--v{version}" + ("--sft" if sft_control else "")
+    head, tail = f"{endpoint}--{tenant_id}", f"--v{version}" + ("--sft" if sft_only else "")
     whole = f"{head}--{skill}{tail}"
     if len(whole) <= _LONGEST_COMPONENT:
         return whole

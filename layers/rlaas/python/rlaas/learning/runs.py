@@ -168,7 +168,7 @@ class RunConductor:
         if run.version is None:
             return []
         paths = _RunPaths(run, self.place)
-        return [paths.control] if run.status == "registered" else [paths.candidate, paths.control]
+        return [paths.sft_only] if run.status == "registered" else [paths.candidate, paths.sft_only]
 
     def _record_dataset(self, run: LearningRun, paths: "_RunPaths") -> None:
         manifest: dict[str, JsonValue] = json.loads(self.artifacts.read(f"{paths.dataset}manifest.json"))
@@ -282,12 +282,12 @@ class _RunPaths:
         self.dataset = f"{root}/datasets/v{self.version}/"
         self.runs = f"{root}/runs/{run.run_id}"
         self.adapter = f"{self.runs}/{self.jobs['train']}/output/model.tar.gz"
-        self.control_adapter = f"{self.runs}/{self.jobs['train']}/output/output.tar.gz"
+        self.sft_only_adapter = f"{self.runs}/{self.jobs['train']}/output/output.tar.gz"
         self.answers = f"{self.runs}/answers/"
         self.evaluation = f"{self.runs}/evaluation/"
         self.report = f"{self.evaluation}promotion_report.json"
         self.candidate = make_adapter_name(place.endpoint, run.tenant_id, run.skill, self.version)
-        self.control = make_adapter_name(place.endpoint, run.tenant_id, run.skill, self.version, sft_control=True)
+        self.sft_only = make_adapter_name(place.endpoint, run.tenant_id, run.skill, self.version, sft_only=True)
 
 
 def plan_run(run: LearningRun, place: RunSite, baseline: Policy) -> dict[str, JsonValue]:
@@ -329,7 +329,7 @@ def plan_run(run: LearningRun, place: RunSite, baseline: Policy) -> dict[str, Js
         },
         "adapters": [
             {"name": paths.candidate, "artifact_uri": paths.adapter},
-            {"name": paths.control, "artifact_uri": paths.control_adapter},
+            {"name": paths.sft_only, "artifact_uri": paths.sft_only_adapter},
         ],
         "ask_held_out": held_out.model_dump(mode="json"),
         "evaluate": {
@@ -338,7 +338,7 @@ def plan_run(run: LearningRun, place: RunSite, baseline: Policy) -> dict[str, Js
                 endpoint=place.endpoint,
                 baseline_component=held_out.components["baseline"],
                 candidate_component=paths.candidate,
-                control_component=paths.control,
+                sft_only_component=paths.sft_only,
                 min_threads=str(settings.min_threads),
                 min_win_rate=str(settings.min_win_rate),
             ),
@@ -353,7 +353,7 @@ def _plan_held_out(run: LearningRun, place: RunSite, paths: _RunPaths, baseline:
     components: dict[System, str] = {
         "baseline": backend.component or make_base_component_name(place.endpoint),
         "candidate": paths.candidate,
-        "sft_only": paths.control,
+        "sft_only": paths.sft_only,
     }
     return HeldOutPlan(
         tenant_id=run.tenant_id,
