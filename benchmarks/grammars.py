@@ -17,7 +17,7 @@ from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from transformers import AutoTokenizer
 
 from benchmarks.result import report
-from containers.vllm.one_door import checked
+from containers.vllm.one_door import check_chat
 
 STEPS = 60
 Schema = dict[str, Any]
@@ -45,7 +45,7 @@ def figures(model: str) -> dict[str, float]:
     results: dict[str, float] = {"vocabulary": float(guidance.vocab_size)}
     for name, schema in schemas():
         form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
-        checked(json.dumps({"messages": [], "response_format": form}).encode())
+        check_chat(json.dumps({"messages": [], "response_format": form}).encode())
         results[f"{name}_compile_s"], results[f"{name}_mask_ms"] = _by_guidance(guidance, schema)
     worst = {f"worst_{unit}": max(value for name, value in results.items() if name.endswith(unit)) for unit in ("compile_s", "mask_ms")}
     for name, schema in schemas():

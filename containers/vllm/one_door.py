@@ -87,7 +87,7 @@ class ChatByInvocations:
             return
         scope = {**scope, "path": INVOCATIONS, "raw_path": INVOCATIONS.encode()}
         try:
-            body = checked(await _read_body(receive))
+            body = check_chat(await _read_body(receive))
         except NotTaken as refusal:
             await _refuse(send, refusal)
             return
@@ -99,8 +99,10 @@ class ChatByInvocations:
         await self._app(scope, receive_checked, send)
 
 
-def checked(body: bytes) -> bytes:
-    """Check the chat in `body` and write it anew, so that vLLM reads exactly what was checked. Raises: NotTaken."""
+def check_chat(body: bytes) -> bytes:
+    """The chat in `body` (a JSON object), written anew without fields that are null, so that vLLM reads what was
+    checked and nothing else. Raises: NotTaken, naming the field, for one that is not in `FIELDS` and for a value beyond
+    its bound."""
     try:
         chat = json.loads(body)
     except (ValueError, RecursionError):

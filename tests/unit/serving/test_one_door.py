@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from containers.vllm.one_door import INVOCATIONS, ChatByInvocations, NotTaken, checked
+from containers.vllm.one_door import INVOCATIONS, ChatByInvocations, NotTaken, check_chat
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "?"}], "max_tokens": 5}
 
@@ -35,7 +35,7 @@ def nest(depth: int, **around: Any) -> dict[str, Any]:
     ],
 )
 def test_a_chat_as_applications_send_it_is_taken(fields: dict[str, Any]) -> None:
-    assert json.loads(checked(json.dumps({**CHAT, **fields}).encode())) == {
+    assert json.loads(check_chat(json.dumps({**CHAT, **fields}).encode())) == {
         name: value for name, value in {**CHAT, **fields}.items() if value is not None
     }
 
@@ -77,14 +77,14 @@ def test_a_chat_as_applications_send_it_is_taken(fields: dict[str, Any]) -> None
 )
 def test_what_would_hold_up_everybody_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(NotTaken) as refused:
-        checked(json.dumps({**CHAT, **fields}).encode())
+        check_chat(json.dumps({**CHAT, **fields}).encode())
     assert refused.value.param == param
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"n": ' + b"9" * 100_000 + b"}"])
 def test_what_is_no_chat_is_refused(body: bytes) -> None:
     with pytest.raises(NotTaken):
-        checked(body)
+        check_chat(body)
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/invocations"])

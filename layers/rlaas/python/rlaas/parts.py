@@ -77,7 +77,7 @@ class Part(WireModel):
         return min(size, _FILE_TOKENS) if is_text and size is not None else _FILE_TOKENS
 
     def plain(self) -> dict[str, JsonValue]:
-        """The part in the format of OpenAI's chat API."""
+        """The part in the format of OpenAI's chat API; one from the store has no `url` and no data."""
         match self.type:
             case "image":
                 return {"type": "image_url", "image_url": _leave_out_none({"url": self.url, "detail": self.detail})}
@@ -94,7 +94,8 @@ class Part(WireModel):
 
 
 def read_part(part_type: PartType, url: str, *, name: str | None = None, detail: Detail | None = None) -> Part:
-    """The part behind `url`. Raises: ValueError, as a validator does, for a URL that is none or holds another type."""
+    """The part that `url` holds or leads to. Raises: ValueError, as a validator does, for what is neither a data URL
+    nor a link, and for data of another type than `part_type`."""
     return Part.model_construct(type=part_type, name=name, detail=detail, **_describe_url(part_type, url))
 
 

@@ -86,7 +86,7 @@ class ToolResultBlock(Sent):
     is_error: bool | None = None
 
     def plain(self) -> Message:
-        """The answer as RLaaS stores it: that it is an error is said in its text."""
+        """The answer as one message of role `tool`. Where it is an error, its text begins with `Error: `."""
         text, parts = join_content(self.content or "", between=PARAGRAPH, begin="Error: " if self.is_error else "")
         return add_parts(Message(role="tool", content=text, tool_call_id=self.tool_use_id), parts)
 
@@ -125,10 +125,8 @@ class Turn(Sent):
         return self
 
     def plain(self) -> Iterator[Message]:
-        """The messages as RLaaS stores them: what tools answered first, each in a message of its own.
-
-        Nothing for a message that only thought.
-        """
+        """The turn as messages, in order: each tool's answer in a message of its own, then what was said. Nothing for a
+        turn of the assistant that only thought."""
         if isinstance(self.content, str):
             yield Message(role=self.role, content=self.content)
             return

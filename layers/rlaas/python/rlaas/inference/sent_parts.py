@@ -51,7 +51,7 @@ class SentPart(Sent):
 
 
 def text_or_list(value: object) -> str | None:
-    """Which of two forms a content has."""
+    """Which of two forms a content has; None for any other value."""
     return "text" if isinstance(value, str) else "list" if isinstance(value, list | tuple) else None
 
 
@@ -67,8 +67,8 @@ def has_parts(content: str | Iterable[SentText | SentPart] | None) -> bool:
 
 
 def join_content(content: str | Iterable[SentText | SentPart], *, between: str = "", begin: str = "") -> tuple[str, tuple[Part, ...]]:
-    """`begin` and the texts of a message's content, joined by `between`; and the other parts, each of which knows its
-    place in the text."""
+    """The text and the parts of a message's content: `begin` and the texts, joined by `between`; and the images, sounds
+    and files in their order, whose `at` is the number of characters of the text before them."""
     if isinstance(content, str):
         return begin + content, ()
     text, parts = begin, list[Part]()
@@ -83,7 +83,7 @@ def join_content(content: str | Iterable[SentText | SentPart], *, between: str =
 
 
 def add_parts(message: Message, parts: tuple[Part, ...]) -> Message:
-    """The message with its parts."""
+    """The message with `parts` in place of its own; as it is where there are none."""
     return message.model_copy(update={"parts": parts}) if parts else message
 
 

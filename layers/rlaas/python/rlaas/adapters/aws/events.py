@@ -53,10 +53,10 @@ _PROJECTION = ", ".join(_NAMES)
 class DynamoEventStore:
     """`EventStore` on one table.
 
-    An event lies under its interaction when its id names the interaction (see `bound_id`), so that one write stores it
-    and one query finds all events of an interaction. Any other event lies under its own id, which keeps that id unique
-    too, and a link under its interaction leads to it. Events expire after `ttl_days`; DynamoDB deletes them late, so
-    reads leave expired ones out.
+    An event lies under its interaction when its id names the interaction (see `make_bound_id`), so that one write
+    stores it and one query finds all events of an interaction. Any other event lies under its own id, which keeps that
+    id unique too, and a link under its interaction leads to it. Events expire after `ttl_days`; DynamoDB deletes them
+    late, so reads leave expired ones out.
     """
 
     def __init__(self, table: str, *, ttl_days: int = 365, dynamodb: "DynamoDBClient | None" = None, clock: Clock = utc_now) -> None:

@@ -85,7 +85,7 @@ class Parameters(_Strict):
 
     @property
     def longest(self) -> int | None:
-        """Most tokens of the answer."""
+        """The most tokens that the answer may have; None where the request does not say."""
         return self.max_completion_tokens or self.max_tokens
 
     @property

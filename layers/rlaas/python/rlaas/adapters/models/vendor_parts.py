@@ -21,8 +21,8 @@ def check_texts(vendor: str, messages: Iterable[Message]) -> None:
 
 
 def check_openai_parts(vendor: str, messages: Iterable[Message]) -> None:
-    """Check what OpenAI's chat API has a form for: parts of the user's, and data where it is no image. Raises:
-    PartRefused; InvalidInput for a part that is not stored."""
+    """Check that OpenAI's chat API has a form for every part: none in a tool's answer, and sounds and files by their
+    data. Raises: PartRefused; InvalidInput for a part without its `url`, which was read from the store."""
     for message in messages:
         for part in message.parts:
             _read_url(part)
@@ -33,8 +33,9 @@ def check_openai_parts(vendor: str, messages: Iterable[Message]) -> None:
 
 
 def anthropic_block(vendor: str, part: Part) -> JsonValue:
-    """The part in the Messages API. Raises: PartRefused for a sound, and for a file that is no PDF;
-    InvalidInput for a part that is not stored."""
+    """The part as a block of the Messages API: an `image`, or a PDF as a `document`, by its data in base64 or by its
+    link. Raises: PartRefused for a sound, and for a file that is no PDF; InvalidInput for a part without its `url`,
+    which was read from the store."""
     if part.type == "audio" or (part.type == "file" and part.media_type not in (None, _PDF)):
         raise refuse_part(vendor, part)
     url = _read_url(part)
@@ -47,8 +48,9 @@ def anthropic_block(vendor: str, part: Part) -> JsonValue:
 
 
 def bedrock_block(vendor: str, part: Part) -> dict[str, object]:
-    """The image in the Converse API. Raises: PartRefused for anything else, and for an image by its link;
-    InvalidInput for an image that is not stored."""
+    """The image as a block of the Converse API: its format (`png`, `jpeg`, `gif`, `webp`) and its bytes. Raises:
+    PartRefused for anything else, and for an image by its link; InvalidInput for an image without its `url`, which was
+    read from the store."""
     if part.type != "image":
         raise refuse_part(vendor, part)
     _read_url(part)
@@ -58,7 +60,7 @@ def bedrock_block(vendor: str, part: Part) -> dict[str, object]:
 
 
 def refuse_part(vendor: str, part: Part, why: str = "") -> PartRefused:
-    """The error for a part that the vendor does not take."""
+    """The error for a part that the vendor does not take; `why` ends the sentence `<vendor> takes no <part>`."""
     noun = "sound" if part.type == "audio" else part.type
     return PartRefused(f"{vendor} takes no {noun}{why}", param="messages")
 
