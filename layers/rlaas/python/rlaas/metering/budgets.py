@@ -127,7 +127,7 @@ class Amount:
     requests: int = 1
 
     def of(self, measure: Measure) -> int:
-        """The part that `measure` measures."""
+        """What is spent of `measure`: requests, tokens or nano-USD."""
         return {"requests": self.requests, "tokens": self.tokens, "usd": self.nano_usd}[measure]
 
 

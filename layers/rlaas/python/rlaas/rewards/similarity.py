@@ -52,7 +52,7 @@ def compare_texts(draft: str, final: str) -> Similarity:
 
 
 def compute_edit_similarity(draft: str, final: str) -> float:
-    """The value of `compare_texts`."""
+    """How similar the texts are, in [0, 1]: the value of `compare_texts`."""
     return compare_texts(draft, final).value
 
 

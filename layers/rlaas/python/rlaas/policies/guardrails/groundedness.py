@@ -48,7 +48,7 @@ class LexicalOverlap:
     """
 
     def score(self, answer: str, documents: Sequence[str]) -> float:
-        """1.0 for an answer without content words; 0.0 for any other without documents."""
+        """The share, in [0, 1]; 1.0 for an answer without content words, 0.0 for any other without documents."""
         answer_words = _find_content_words(answer)
         if not answer_words:
             return 1.0
