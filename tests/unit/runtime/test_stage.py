@@ -80,6 +80,23 @@ print(*(module for module in set(sys.modules) - loaded if module.startswith("rla
     assert run(program) == []
 
 
+@pytest.mark.parametrize("name", ["authorizer", "telemetry", "inference", "chat"])
+def test_no_import_of_a_hot_function_builds_the_schema_of_a_model(name: str) -> None:
+    program = f"""
+import gc
+import functions.{name}.handler
+from pydantic import TypeAdapter
+from rlaas.wire import WireModel
+models = [WireModel]
+for model in models:
+    models += model.__subclasses__()
+assert len(models) > 10
+print(*(model.__name__ for model in models if model.__pydantic_complete__))
+print(*(repr(one.core_schema) for one in gc.get_objects() if isinstance(one, TypeAdapter) and one.pydantic_complete))
+"""
+    assert run(program) == []
+
+
 def test_who_asks_for_the_registry_loads_nothing_that_answers() -> None:
     program = "import sys; from rlaas.runtime.stage import current_stage; current_stage().registry; print(*sys.modules)"
     loaded = set(run(program))

@@ -5,4 +5,4 @@ import gc
 # Imported modules stay in memory. By default the garbage collector would walk through them again and again during
 # further imports, which takes a fifth of a function's start.
 gc.freeze()
-gc.set_threshold(50_000, 10, 10)
+gc.set_threshold(100_000, 10, 10)

@@ -28,7 +28,6 @@ METHODS: Mapping[str, tuple[str, ...]] = {
 """The methods of each path that is an operation, apart from those of the admin API."""
 EXPOSED_HEADERS = "Retry-After, X-Request-Id, Request-Id"
 """What pages may read of an answer's headers, apart from those that browsers show anyway."""
-_PATTERNS = {path: re.compile(re.sub(r"\{\w+\}", "[^/]+", path)) for path in METHODS}
 
 
 def tidy_path(path: str) -> str:
@@ -39,4 +38,5 @@ def tidy_path(path: str) -> str:
 def find_methods(path: str) -> tuple[str, ...]:
     """The methods of the operation at `path`; none where there is no operation."""
     sent_path = tidy_path(path)
-    return next((METHODS[template] for template, pattern in _PATTERNS.items() if pattern.fullmatch(sent_path)), ())
+    patterns = {re.sub(r"\{\w+\}", "[^/]+", template): methods for template, methods in METHODS.items()}
+    return next((methods for pattern, methods in patterns.items() if re.fullmatch(pattern, sent_path)), ())

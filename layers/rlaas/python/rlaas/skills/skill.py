@@ -32,7 +32,7 @@ class RewardSpec(WireModel):
 
     edit_similarity: float = Field(default=0.5, ge=0)
     sent: float = Field(default=0.5, ge=0)
-    missing: MissingValues = MissingValues()
+    missing: MissingValues = MissingValues.model_construct()  # validating it would build its schema with every import
 
     @property
     def weights(self) -> dict[str, float]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from rlaas.adapters.aws.clients import client, dependency
 from rlaas.adapters.aws.dynamodb_items import AttributeValue, from_item, to_item
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
-_TENANT_ID: TypeAdapter[str] = TypeAdapter(TenantId)
+_TENANT_ID: TypeAdapter[str] = TypeAdapter(TenantId, config=ConfigDict(defer_build=True))
 
 
 class DynamoAuditLog:

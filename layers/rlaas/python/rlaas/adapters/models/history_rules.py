@@ -20,10 +20,17 @@ _MOONSHOT = (".moonshot.ai", ".moonshot.cn")
 
 @dataclass(frozen=True, slots=True)
 class NameRule:
-    """A vendor takes the names that fit `pattern`; a name made in place of another has at most `longest` characters."""
+    """A vendor takes the names that fit `pattern`; a name made in place of another has at most `longest` characters.
 
-    pattern: re.Pattern[str]
+    The expression is compiled when a name is first held against it: most processes ask few of the vendors.
+    """
+
+    pattern: str
     longest: int
+
+    def takes(self, name: str) -> bool:
+        """Whether the vendor takes the name."""
+        return re.fullmatch(self.pattern, name, re.DOTALL) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +61,12 @@ class HistoryRules:
     """Whether the assistant has to say something between a tool's result and the user's next text."""
 
 
-_CLAUDE_ID = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,256}"), 64)
-_OPENAI_NAME = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,64}"), 64)
-_OPENAI = HistoryRules(call_ids=NameRule(re.compile(r".{1,40}", re.DOTALL), 40), tool_names=_OPENAI_NAME, extra_fields=False)
-_ANY_ID = NameRule(re.compile(r".{1,256}", re.DOTALL), 64)
+_CLAUDE_ID = NameRule(r"[a-zA-Z0-9_-]{1,256}", 64)
+_OPENAI_NAME = NameRule(r"[a-zA-Z0-9_-]{1,64}", 64)
+_OPENAI = HistoryRules(call_ids=NameRule(r".{1,40}", 40), tool_names=_OPENAI_NAME, extra_fields=False)
+_ANY_ID = NameRule(r".{1,256}", 64)
 _MISTRAL = HistoryRules(
-    call_ids=NameRule(re.compile(r"[a-zA-Z0-9]{9}"), 9),
+    call_ids=NameRule(r"[a-zA-Z0-9]{9}", 9),
     tool_names=_OPENAI_NAME,
     takes_turns=True,
     ends_with_assistant=False,
@@ -79,14 +86,12 @@ _THINKER = HistoryRules(call_ids=_ANY_ID, object_arguments=True, unthought=" ")
 Moonshot no thought is one that is empty."""
 _ANY_SERVER = HistoryRules(object_arguments=True)
 _OF_MISTRAL = re.compile(r"(mis|minis|magis|devs|codes|mix|pix)tral", re.IGNORECASE)
-_CONTINUED = re.compile(
-    r"claude-(instant|v?[23]\b|(opus|sonnet|haiku)-4(-[015])?(-\d{8}|-latest)?(-v\d|@|$))|amazon\.nova-(micro|lite|pro|premier)-v1"
-)
+_CONTINUED = r"claude-(instant|v?[23]\b|(opus|sonnet|haiku)-4(-[015])?(-\d{8}|-latest)?(-v\d|@|$))|amazon\.nova-(micro|lite|pro|premier)-v1"
 """The models that continue a last message of the assistant. Claude refuses it since 4.6, and so do other vendors'
 models on Bedrock."""
-_BEDROCK_ID = NameRule(re.compile(r"[a-zA-Z0-9_.:-]{1,64}"), 64)
-_CLAUDE_ID_ON_BEDROCK = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,64}"), 64)
-_HIDES_THE_MODEL = re.compile(r"anthropic\.|application-inference-profile/|prompt-router/|provisioned-model/")
+_BEDROCK_ID = NameRule(r"[a-zA-Z0-9_.:-]{1,64}", 64)
+_CLAUDE_ID_ON_BEDROCK = NameRule(r"[a-zA-Z0-9_-]{1,64}", 64)
+_HIDES_THE_MODEL = r"anthropic\.|application-inference-profile/|prompt-router/|provisioned-model/"
 
 
 def find_rules(backend: BackendSpec) -> HistoryRules:
@@ -95,14 +100,14 @@ def find_rules(backend: BackendSpec) -> HistoryRules:
         case AnthropicBackend():
             return HistoryRules(
                 call_ids=_CLAUDE_ID,
-                tool_names=NameRule(re.compile(r"[a-zA-Z0-9_-]{1,128}"), 64),
+                tool_names=NameRule(r"[a-zA-Z0-9_-]{1,128}", 64),
                 takes_turns=True,
                 ends_with_assistant=_continues(backend.model),
                 calls_without_tools="declare",
             )
         case BedrockBackend():
             # The service takes more ids than Claude does, and some of its other models work better with their own.
-            ids = _CLAUDE_ID_ON_BEDROCK if _HIDES_THE_MODEL.search(backend.model) else _BEDROCK_ID
+            ids = _CLAUDE_ID_ON_BEDROCK if re.search(_HIDES_THE_MODEL, backend.model) else _BEDROCK_ID
             continues = _continues(backend.model)
             return HistoryRules(ids, _OPENAI_NAME, takes_turns=True, ends_with_assistant=continues, calls_without_tools="write_out")
         case OpenAIBackend():
@@ -124,4 +129,4 @@ def _rules_at(host: str, model: str) -> HistoryRules:
 
 
 def _continues(model: str) -> bool:
-    return _CONTINUED.search(model) is not None
+    return re.search(_CONTINUED, model) is not None

@@ -117,7 +117,7 @@ def _rename(names: Iterable[_Name], rule: NameRule) -> dict[_Name, str]:
     Distinct names stay distinct. A name gets the same new name in every request, unless another was made to collide.
     """
     distinct = dict.fromkeys(names)
-    new = {(name, nth): name for name, nth in distinct if nth == 0 and rule.pattern.fullmatch(name)}
+    new = {(name, nth): name for name, nth in distinct if nth == 0 and rule.takes(name)}
     in_use = set(new.values())
     for name in distinct:
         tries = 0
@@ -135,7 +135,7 @@ def _make_name(name: _Name, tries: int, rule: NameRule) -> str:
     digest = sha256(f"{tries}:{nth}:{text}".encode(errors="surrogatepass")).hexdigest()
     readable = re.sub(r"[^a-zA-Z0-9_-]", "_", text)[: max(0, rule.longest - 9)]
     candidate = f"{readable}_{digest[:8]}"
-    return candidate if rule.pattern.fullmatch(candidate) else digest[: rule.longest]
+    return candidate if rule.takes(candidate) else digest[: rule.longest]
 
 
 def _pair_results(messages: Sequence[Message], rule: NameRule) -> Iterator[Message]:
