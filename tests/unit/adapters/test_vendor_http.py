@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlaas.adapters.models import vendor_connections, vendor_http
-from rlaas.adapters.models.vendor_connections import is_public
+from rlaas.adapters.models.vendor_connections import find_server, is_public
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
 from rlaas.chat import BackendFailed, Misconfigured
 
@@ -267,6 +267,41 @@ def test_what_is_no_answer_is_a_failure_that_may_have_been_charged_for(answer: b
     with serving(closing(says(answer))) as (url, _), pytest.raises(BackendFailed) as failed:
         whole(url, timeout_s=2)
     assert not failed.value.nothing_done
+
+
+def test_interim_answers_are_passed_over() -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
+    with serving(says(interim + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), OK) as (url, connections):
+        assert (whole(url), whole(url)) == (b"{}", b"{}")
+        assert connections == [1, 1]
+
+
+def test_an_answer_that_can_have_no_content_is_not_waited_for() -> None:
+    with serving(says(b"HTTP/1.1 204 No Content\r\n\r\n")) as (url, _), pytest.raises(VendorRefused) as refused:
+        whole(url)
+    assert (refused.value.status, refused.value.content) == (204, b"")
+
+
+@pytest.mark.parametrize("value", ["a\r\nx-admin: yes", "a\nx-admin: yes", "a\rb"])
+def test_a_header_with_a_line_break_is_never_sent(value: str) -> None:
+    with serving(OK) as (url, connections):
+        with pytest.raises(ValueError, match="line break"):
+            HTTP.whole("the model server", url, {}, {"authorization": value}, timeout_s=5)
+        assert connections == []
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://models.example/v1", "models.example"),
+        ("https://models.example:8443/v1", "models.example:8443"),
+        ("http://models.example:443/v1", "models.example:443"),
+        ("https://[2606:4700::1111]/v1", "[2606:4700::1111]"),
+    ],
+)
+def test_a_request_names_its_server_as_the_address_does(url: str, name: str) -> None:
+    server, _ = find_server(url)
+    assert server.name == name
 
 
 def test_a_redirect_is_not_followed() -> None:

@@ -5,6 +5,7 @@ import http.client
 import io
 import ipaddress
 import queue
+import re
 import socket
 import ssl
 import threading
@@ -40,6 +41,12 @@ _NOT_PUBLIC_V6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32",
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)\b")
+_LENGTH = re.compile(r"\d{1,18}")
+_LONGEST_LINE = 65_536
+_MOST_HEADERS = 100
+
+
 @dataclass(slots=True)
 class Deadline:
     """When the wait for an answer ends: `timeout_s` seconds after `since`, and at `ends_at` at the latest, on the
@@ -60,6 +67,12 @@ class Server(NamedTuple):
     secure: bool
     host: str
     port: int
+
+    @property
+    def name(self) -> str:
+        """How a request names it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
 
 @lru_cache(maxsize=1024)
@@ -101,37 +114,97 @@ class _Reads(io.RawIOBase):
         super().close()
 
 
-class Connection(http.client.HTTPConnection):
+class ServerAnswer(http.client.HTTPResponse):
+    """A server's answer. `fields` are its headers, by their names in lower case.
+
+    Only the content is read by http.client: `email.parser`, by which it reads headers, takes longer than the rest of a
+    call together.
+    """
+
+    fields: Mapping[str, str]
+
+    def begin(self) -> None:
+        """Read the status and the headers, past those of `100 Continue` and the like. Raises: OSError,
+        http.client.HTTPException."""
+        status = 100
+        while status < 200:
+            line = self._read_line()
+            match = _STATUS_LINE.match(line)
+            if match is None:
+                raise http.client.BadStatusLine(repr(line[:80]))
+            self.version, status = 10 + int(match[1]), int(match[2])
+            self.fields = self._read_fields()
+        self.code = self.status = status
+        self.chunked, self.chunk_left = self.fields.get("transfer-encoding", "").lower() == "chunked", None
+        length = "0" if status in (204, 304) else self.fields.get("content-length", "")
+        self.length = int(length) if not self.chunked and _LENGTH.fullmatch(length) else None
+        is_last = self.version == 10 or "close" in self.fields.get("connection", "").lower()
+        self.will_close = is_last or (not self.chunked and self.length is None)
+
+    def _read_fields(self) -> dict[str, str]:
+        fields: dict[str, str] = {}
+        for _ in range(_MOST_HEADERS):
+            line = self._read_line()
+            if not line.strip():
+                return fields
+            name, _, value = line.decode("iso-8859-1").partition(":")
+            fields[name.strip().lower()] = value.strip()
+        raise http.client.HTTPException(f"more than {_MOST_HEADERS} headers")
+
+    def _read_line(self) -> bytes:
+        line = self.fp.readline(_LONGEST_LINE)
+        if not line.endswith(b"\n"):
+            raise http.client.LineTooLong("header") if len(line) == _LONGEST_LINE else http.client.IncompleteRead(line)
+        return line
+
+
+class Connection:
     """A connection that was opened, to be used for one request after another."""
 
-    auto_open = 0
-
     def __init__(self, server: Server, sock: socket.socket) -> None:
-        super().__init__(server.host, server.port)
-        self.default_port = 443 if server.secure else 80
         self.server = server
         self.sock: socket.socket | None = sock
         self._used_at = 0.0
 
-    def post(self, path: str, content: bytes, headers: Mapping[str, str], deadline: Deadline) -> http.client.HTTPResponse:
+    def post(self, path: str, content: bytes, headers: Mapping[str, str], deadline: Deadline) -> ServerAnswer:
         """Send a request; its answer, of which everything is read by the deadline. Raises: OSError,
-        http.client.HTTPException."""
+        http.client.HTTPException, ValueError for a header that no request can have."""
         assert self.sock is not None
         self.sock.settimeout(CONNECT_TIMEOUT_S)
         self._used_at = time.monotonic()
-        self._deadline = deadline
-        self.request("POST", path, content, headers)
-        return self.getresponse()
+        head = _write_head(path, {"host": self.server.name, "content-length": str(len(content)), **headers})
+        self.sock.sendall(head + content)
+        answer = ServerAnswer(cast(socket.socket, _Reads(self.sock, deadline)), method="POST")
+        try:
+            answer.begin()
+        except BaseException:
+            answer.close()
+            raise
+        if answer.will_close:
+            self.close()
+        return answer
 
-    def response_class(self, sock: socket.socket, **options: Any) -> http.client.HTTPResponse:  # type: ignore[override]
-        """The answer, which `getresponse` begins to read."""
-        return http.client.HTTPResponse(cast(socket.socket, _Reads(sock, self._deadline)), **options)
+    def close(self) -> None:
+        """Close it, once the answer that is being read was read."""
+        if self.sock is not None:
+            self.sock.close()
+            self.sock = None
 
     @property
     def is_usable(self) -> bool:
         """Whether it is open and was used a short while ago, and nothing has come since, as it does when a server
         leaves."""
         return self.sock is not None and time.monotonic() - self._used_at < _IDLE_S and not wait_for_read(self.sock, timeout=0)
+
+
+def _write_head(path: str, fields: Mapping[str, str]) -> bytes:
+    """A request's line and headers. Raises: ValueError where one of them has a line break, or a character beyond
+    Latin-1."""
+    lines = (f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", "")
+    head = "\r\n".join(lines)
+    if len(head.splitlines()) != len(lines) - 1:
+        raise ValueError("a header has a line break")
+    return head.encode("iso-8859-1")
 
 
 class UnusedConnections:

@@ -16,6 +16,7 @@ from rlaas.adapters.models.vendor_connections import (
     CONNECT_TIMEOUT_S,
     Connection,
     Deadline,
+    ServerAnswer,
     UnusedConnections,
     connect_anywhere,
     connect_publicly,
@@ -114,7 +115,7 @@ class VendorHttp:
     @contextmanager
     def _answer(
         self, vendor: str, url: str, body: Mapping[str, JsonValue], headers: Mapping[str, str], deadline: Deadline
-    ) -> Iterator[http.client.HTTPResponse]:
+    ) -> Iterator[ServerAnswer]:
         if not self._private_addresses and not url.startswith("https://"):
             raise Misconfigured(f"{vendor}: models are only asked over https")
         content = to_json(body)
@@ -123,11 +124,10 @@ class VendorHttp:
         is_free = False
         try:
             with _failures(vendor), connection.post(path, content, headers, deadline) as answer:
-                if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
+                if answer.fields.get("content-encoding", "identity").lower() != "identity":
                     raise BackendFailed(f"{vendor}'s answer is compressed, which it was asked not to be")
                 if answer.status != 200:
-                    lower = {name.lower(): value for name, value in answer.headers.items()}
-                    raise VendorRefused(answer.status, _read_beginning(answer), retry_after_s(lower))
+                    raise VendorRefused(answer.status, _read_beginning(answer), retry_after_s(answer.fields))
                 yield answer
                 is_free = _has_ended(answer, deadline)
         finally:
@@ -156,7 +156,7 @@ class VendorHttp:
             raise BackendFailed(detail, safe_to_repeat=True, nothing_done=True) from error
 
 
-def _pieces(vendor: str, answer: http.client.HTTPResponse, most: int) -> Iterator[bytes]:
+def _pieces(vendor: str, answer: ServerAnswer, most: int) -> Iterator[bytes]:
     """The answer's content as it comes, up to `most` bytes."""
     size = 0
     while piece := _read_piece(answer):
@@ -166,7 +166,7 @@ def _pieces(vendor: str, answer: http.client.HTTPResponse, most: int) -> Iterato
         yield piece
 
 
-def _read_beginning(answer: http.client.HTTPResponse) -> bytes:
+def _read_beginning(answer: ServerAnswer) -> bytes:
     """About the first `_MAX_REFUSAL_BYTES` of the answer."""
     content = b""
     while len(content) < _MAX_REFUSAL_BYTES and (piece := _read_piece(answer)):
@@ -174,7 +174,7 @@ def _read_beginning(answer: http.client.HTTPResponse) -> bytes:
     return content
 
 
-def _read_piece(answer: http.client.HTTPResponse) -> bytes:
+def _read_piece(answer: ServerAnswer) -> bytes:
     """The next piece of the content; empty at its end. Raises: IncompleteRead."""
     piece = answer.read1(_PIECE_BYTES)
     if not piece and answer.length:
@@ -182,7 +182,7 @@ def _read_piece(answer: http.client.HTTPResponse) -> bytes:
     return piece
 
 
-def _has_ended(answer: http.client.HTTPResponse, deadline: Deadline) -> bool:
+def _has_ended(answer: ServerAnswer, deadline: Deadline) -> bool:
     """Whether nothing more comes of the answer, so that its connection can be used again."""
     deadline.ends_at = time.monotonic() + 0.1
     with suppress(http.client.HTTPException, OSError):
