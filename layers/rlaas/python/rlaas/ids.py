@@ -139,10 +139,13 @@ def find_adapter_owner(name: str, endpoint: str) -> str | None:
     return match[1] if match else None
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def encode_canonical_json(value: JsonValue) -> str:
     """The canonical JSON of `value`: sorted keys, no spaces, no escapes for non-ASCII characters. Raises: ValueError
     for NaN and infinity."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def hash_canonical_json(value: JsonValue) -> str:

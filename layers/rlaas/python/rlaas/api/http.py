@@ -172,10 +172,10 @@ def _read_hops(event: GatewayEvent) -> int:
 
 def header(event: GatewayEvent, name: str) -> str | None:
     """A request header, whatever its case."""
-    headers = event.get("headers")
+    headers, name = event.get("headers"), name.lower()
     if not isinstance(headers, Mapping):
         return None
-    return next((str(value) for key, value in headers.items() if str(key).lower() == name.lower()), None)
+    return next((str(value) for key, value in headers.items() if str(key).lower() == name), None)
 
 
 def path_parameter(event: GatewayEvent, parameter: str) -> str:

@@ -307,12 +307,11 @@ def _build_outputs(outcome: CheckedExchange) -> list[OutputProduced]:
         key_id=assignment.asker.key_id,
     )
     once = dict.fromkeys(("usage", "estimated_usage", "cost_usd", "price_version"))
-    decision = exchange.decision.model_copy(update={"shadows": ()})
     others = [
         first.model_copy(
             update={
                 **once,
-                "decision": decision,
+                "decision": exchange.decision.model_copy(update={"shadows": ()}),
                 "output_id": _find_choice_id(assignment, index),
                 "text": choice.text,
                 "tool_calls": choice.tool_calls,

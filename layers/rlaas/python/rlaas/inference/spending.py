@@ -131,8 +131,8 @@ def is_believable(usage: Usage, call: ChatCall) -> bool:
 
     At most ten times what is set aside for it is believed, and nothing cached that was not read.
     """
-    most = _estimate_most(call, times=10)
-    return usage.cached_tokens <= usage.input_tokens <= most.input_tokens and usage.output_tokens <= most.output_tokens
+    most_output = 10 * _bound_output_tokens(call.parameters)
+    return usage.cached_tokens <= usage.input_tokens <= 10 * count_prompt_tokens(call) and usage.output_tokens <= most_output
 
 
 def estimate_usage(call: ChatCall, completion: Completion) -> Usage:

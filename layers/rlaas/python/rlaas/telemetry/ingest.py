@@ -7,7 +7,7 @@ from functools import cache, partial
 
 from ulid import ULID
 
-from rlaas.clock import Clock
+from rlaas.clock import Clock, rfc3339
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, PayloadTooLarge, RlaasError
 from rlaas.ids import IdPrefix, derive_id, encode_canonical_json, hash_text, make_bound_id, new_id
 from rlaas.privacy.scrub import Scrubber
@@ -242,9 +242,12 @@ def prepare(
     output_id = event.output_id if isinstance(event, FeedbackSubmitted | RewardComputed | GuardrailActed) else None
     interaction_id = about or (event_id if event_type == "interaction" else None)
     occurred_at = event.occurred_at or received_at
-    fields = {id_field: event_id, "occurred_at": occurred_at, "interaction_id": interaction_id}
-    complete = (clean or event).model_copy(update=fields)
-    payload = encode_canonical_json(complete.model_dump(mode="json", exclude_none=True, exclude=_NOT_OF_THE_EVENT))
+    decision = event.decision if isinstance(event, OutputProduced | RequestFailed) else None
+    fields = (clean or event).model_dump(mode="json", exclude_none=True, exclude=_NOT_OF_THE_EVENT)
+    fields |= {id_field: event_id, "occurred_at": rfc3339(occurred_at)}
+    if interaction_id is not None:
+        fields["interaction_id"] = interaction_id
+    payload = encode_canonical_json(fields)
     if (size := count_bytes(payload)) > MAX_STORED_BYTES:
         raise PayloadTooLarge(
             f"the event has {size} bytes with its personal data masked; at most {MAX_STORED_BYTES} are stored: send it in smaller parts"
@@ -262,10 +265,8 @@ def prepare(
         received_at=received_at,
         payload_sha256=digest(_encode_sent(event, id_field)) if digest is not None else None,
         payload=payload,
-        shadow_roles=_list_shadow_roles(complete.decision)
-        if isinstance(complete, OutputProduced) and complete.decision is not None
-        else (),
-        trial=Trial.of(complete.decision) if isinstance(complete, OutputProduced | RequestFailed) and complete.decision else None,
+        shadow_roles=_list_shadow_roles(decision) if isinstance(event, OutputProduced) and decision is not None else (),
+        trial=Trial.of(decision) if decision is not None else None,
     )
 
 

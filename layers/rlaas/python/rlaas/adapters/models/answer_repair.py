@@ -31,6 +31,8 @@ def repair_deltas(deltas: Iterable[Delta]) -> Iterator[Delta]:
 def _repair_choice(choice: Choice) -> Choice:
     ids: set[str] = set()
     reason = _repair_reason(choice.finish_reason, calls=bool(choice.tool_calls))
+    if not choice.tool_calls and reason == choice.finish_reason and not _has_half(choice):
+        return choice
     return replace(
         choice,
         text=join_halves(choice.text),
@@ -125,8 +127,8 @@ def join_halves(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _has_half(delta: Delta) -> bool:
-    texts = (delta.text, delta.refusal, delta.reasoning_content)
+def _has_half(piece: Choice | Delta) -> bool:
+    texts = (piece.text, piece.refusal, piece.reasoning_content)
     return any(text and not text.isascii() and _HALF.search(text) for text in texts)
 
 

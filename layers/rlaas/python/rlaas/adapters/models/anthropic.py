@@ -263,7 +263,7 @@ def read_completion(content: bytes) -> Completion:
         text="".join(block.text or "" for block in blocks if block.type == "text"),
         finish_reason=finish_reason(answer.stop_reason),
         tool_calls=tuple(calls),
-        refusal=answer.stop_details.explanation if answer.stop_details else None,
+        refusal=(answer.stop_details.explanation or None) if answer.stop_details else None,
         stop_sequence=answer.stop_sequence,
         reasoning_content="".join(block.thinking or "" for block in blocks if block.type == "thinking") or None,
     )
