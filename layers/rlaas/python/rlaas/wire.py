@@ -3,7 +3,7 @@ and the limit of gateways in a row."""
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError
@@ -54,7 +54,7 @@ def make_invalid_input(error: ValidationError, body: object) -> InvalidInput:
     what is wrong in them. `param` is the first one's path.
     """
     all_faults = [
-        (tuple(_find_path(fault["loc"], body, missing=fault["type"] == "missing")), fault["type"], fault["msg"])
+        (_find_path(fault["loc"], body, missing=fault["type"] == "missing"), fault["type"], fault["msg"])
         for fault in error.errors(include_url=False, include_context=False, include_input=False)
     ]
     outer = {path[:length] for path, _, _ in all_faults for length in range(len(path))}
@@ -73,17 +73,21 @@ def make_invalid_input(error: ValidationError, body: object) -> InvalidInput:
     return InvalidInput(message, param=causes[0][0] or None)
 
 
-def _find_path(places: Sequence[int | str], body: object, *, missing: bool) -> Iterator[str]:
+def _find_path(places: Sequence[int | str], body: object, *, missing: bool) -> tuple[str, ...]:
     """The path of a fault in `body`, from pydantic's `places`. Of a `missing` field the last place is not in the body.
 
-    pydantic's places also name branches of unions, which are not in the body either.
+    pydantic's places also name branches of unions, which are not in the body either, though a field there may have the
+    name of a branch: the path is the one that takes most of the places in.
     """
-    for place in places:
-        if (isinstance(body, dict) and place in body) or (isinstance(body, list) and isinstance(place, int) and place < len(body)):
-            yield str(place)
-            body = body[place]  # type: ignore[index]
     if missing:
-        yield str(places[-1])
+        return (*_find_path(places[:-1], body, missing=False), str(places[-1]))
+    for number, place in enumerate(places):
+        if (isinstance(body, dict) and place in body) or (isinstance(body, list) and isinstance(place, int) and place < len(body)):
+            path = (str(place), *_find_path(places[number + 1 :], body[place], missing=False))  # type: ignore[index]
+            if isinstance(place, int) or len(path) == len(places) - number:
+                return path
+            return max(_find_path(places[number + 1 :], body, missing=False), path, key=len)
+    return ()
 
 
 def check_idempotency_key(key: str) -> None:
