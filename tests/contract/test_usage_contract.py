@@ -21,7 +21,7 @@ def output(number: int, *, tenant: str = TENANT, skill: str = SKILL, key_id: str
         output_id=f"out_{number}",
         policy_id=f"{skill}@v1",
         text="Dear customer",
-        usage=Usage(input_tokens=100, output_tokens=10, cached_tokens=40) if usage else None,
+        usage=Usage(input_tokens=100, output_tokens=10, cached_tokens=40, cache_write_tokens=30) if usage else None,
         cost_usd=0.000_000_3,
         key_id=key_id,
     )
@@ -36,7 +36,7 @@ def test_an_output_counts_once_in_whatever_batches_it_comes(usage: UsageStore) -
     outputs = [output(number) for number in range(260)]
     for start, end in ((0, 150), (100, 200), (0, 260), (259, 260)):
         usage.count([*outputs[start:end], *outputs[start : start + 3]])
-    assert total(usage) == Tally(260, 26_000, 10_400, 2_600, 260 * 300)
+    assert total(usage) == Tally(260, 26_000, 10_400, 2_600, 7_800, 260 * 300)
     assert total(usage, "another") == Tally()
     days = group_tallies(usage.iterate_between(TENANT, FIRST, LAST), ["day"])
     assert [(names["day"], tally.requests) for names, tally in days] == [("2026-03-01", 100), ("2026-03-02", 100), ("2026-03-03", 60)]
@@ -73,4 +73,4 @@ def test_only_what_used_a_model_counts(usage: UsageStore) -> None:
 def test_the_largest_amounts_can_be_counted(usage: UsageStore, amounts: Usage) -> None:
     event = OutputProduced(skill=SKILL, interaction_id="int_1", text="", usage=amounts, cost_usd=1e6)
     usage.count([prepare(event, TENANT, received_at=NOW)])
-    assert total(usage) == Tally(1, 10**9, 10**9, 10**9, 10**15)
+    assert total(usage) == Tally(1, 10**9, 10**9, 10**9, 0, 10**15)

@@ -71,8 +71,20 @@ def test_tokens_that_a_stream_read_from_the_cache_are_priced_as_such() -> None:
     cached = {"input_tokens": 4, "cache_read_input_tokens": 2455, "cache_creation_input_tokens": 0, "output_tokens": 1}
     [*_, last] = stream(started(cached), begun(0, type="text", text="hi"), *ended(usage={"output_tokens": 23}))
     assert last.usage == Usage(input_tokens=2459, output_tokens=23, cached_tokens=2455)
-    nano = compute_cost(Price(input=0.8, output=4.0, cached_input=0.08), input_tokens=2459, output_tokens=23, cached_tokens=2455)
+    nano = compute_cost(Price(input=0.8, output=4.0, cached_input=0.08), last.usage)
     assert nano == 291_600
+
+
+def test_tokens_that_were_written_to_the_cache_are_counted_by_how_long_they_stay() -> None:
+    counts = {"input_tokens": 4, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 1000, "output_tokens": 2}
+    by_ttl = {"ephemeral_5m_input_tokens": 400, "ephemeral_1h_input_tokens": 600}
+    expected = Usage(input_tokens=1104, output_tokens=2, cached_tokens=100, cache_write_tokens=1000, cache_write_1h_tokens=600)
+    usage = {**counts, "cache_creation": by_ttl}
+    assert whole({"type": "text", "text": "hi"}, usage=usage).usage == expected
+    [first, *_, last] = stream(started(usage), begun(0, type="text", text="hi"), *ended())
+    assert first.usage == last.usage == expected
+    older = whole({"type": "text", "text": "hi"}, usage={**counts, "cache_creation": None}).usage
+    assert older == expected.model_copy(update={"cache_write_1h_tokens": 0})
 
 
 @pytest.mark.parametrize("usage", [{}, [], 7, {"input_tokens": None, "output_tokens": None}, {"input_tokens": -4, "output_tokens": 2}])

@@ -48,3 +48,13 @@ def test_the_usage_comes_last() -> None:
     counts = {"inputTokens": 4, "outputTokens": 2, "totalTokens": 6, "cacheReadInputTokens": 5}
     [*_, last] = read(piece(0, text="Hi"), {"messageStop": {"stopReason": "end_turn"}}, {"metadata": {"usage": counts}})
     assert last.usage == Usage(input_tokens=9, output_tokens=2, cached_tokens=5)
+
+
+def test_tokens_that_were_written_to_the_cache_are_counted_by_how_long_they_stay() -> None:
+    details = [{"ttl": "1h", "inputTokens": 60}, {"ttl": "5m", "inputTokens": 40}]
+    counts = {"inputTokens": 4, "outputTokens": 2, "totalTokens": 6, "cacheReadInputTokens": 5, "cacheWriteInputTokens": 100}
+    for usage, for_an_hour in (({**counts, "cacheDetails": details}, 60), (counts, 0)):
+        [*_, last] = read(piece(0, text="Hi"), {"messageStop": {"stopReason": "end_turn"}}, {"metadata": {"usage": usage}})
+        assert last.usage == Usage(
+            input_tokens=109, output_tokens=2, cached_tokens=5, cache_write_tokens=100, cache_write_1h_tokens=for_an_hour
+        )

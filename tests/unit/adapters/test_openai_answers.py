@@ -100,7 +100,15 @@ def test_every_vendors_name_for_tokens_from_its_cache_is_read(fields: dict[str, 
         ),
         (
             {"input_tokens": 4, "output_tokens": 20, "cache_read_input_tokens": 900, "cache_creation_input_tokens": 100},
-            {"input_tokens": 1004, "output_tokens": 20, "cached_tokens": 900},
+            {"input_tokens": 1004, "output_tokens": 20, "cached_tokens": 900, "cache_write_tokens": 100},
+        ),
+        (
+            {"prompt_tokens": 4, "completion_tokens": 20, "cache_creation_input_tokens": 900},
+            {"input_tokens": 904, "output_tokens": 20, "cache_write_tokens": 900},
+        ),
+        (
+            {"prompt_tokens": 1000, "completion_tokens": 20, "prompt_tokens_details": {"cached_tokens": 600, "cache_write_tokens": 300}},
+            {"input_tokens": 1000, "output_tokens": 20, "cached_tokens": 600, "cache_write_tokens": 300},
         ),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from rlaas.adapters.models.anthropic import messages_body
+from rlaas.adapters.models.anthropic_requests import messages_body
 from rlaas.adapters.models.bedrock import converse_request
 from rlaas.adapters.models.history_rules import find_rules
 from rlaas.adapters.models.valid_history import make_valid

@@ -842,7 +842,7 @@ def test_usage_is_told_by_what_it_is_asked_for(api: Api) -> None:
             key_id="key1" if number < 4 else None,
         )
         api.usage.count([prepare(output, TENANT, received_at=NOW + timedelta(days=number // 3))])
-    whole = {"requests": 6, "input_tokens": 600, "cached_tokens": 240, "output_tokens": 60, "cost_usd": 0.6}
+    whole = {"requests": 6, "input_tokens": 600, "cached_tokens": 240, "output_tokens": 60, "cache_write_tokens": 0, "cost_usd": 0.6}
     days = {"from": "2026-03-01", "to": "2026-03-02"}
     assert api.call("GET", "/v1/admin/usage", query=days) == (200, {"data": [whole]})
     _, usage = api.call("GET", "/v1/admin/usage", query={**days, "group_by": "key,policy"})

@@ -88,6 +88,7 @@ def test_a_text_is_one_block_between_the_messages_start_and_its_end() -> None:
         "output_tokens": 9,
         "cache_read_input_tokens": 80,
         "cache_creation_input_tokens": 0,
+        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
     }
     message = accumulated(sent)
     assert (message.id, message.model, message.stop_reason) == ("out_1", "rlaas::drafts", "end_turn")

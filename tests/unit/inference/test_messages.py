@@ -24,6 +24,7 @@ from rlaas.inference.messages import (
     to_message,
 )
 from rlaas.inference.record import Answer
+from rlaas.prompt_cache import CacheMark
 from rlaas.routing.assign import assign
 from rlaas.wire import make_invalid_input
 from tests.fakes.worlds import NOW, SKILL, make_route
@@ -50,9 +51,11 @@ def refusal(**fields: Any) -> InvalidInput:
     return make_invalid_input(error.value, content)
 
 
-def test_system_blocks_are_one_system_message_in_front_and_the_marks_of_the_cache_are_dropped() -> None:
+def test_system_blocks_are_one_system_message_in_front_that_knows_where_the_cache_is_marked() -> None:
     request = read(system=[{"type": "text", "text": "You draft replies.", **CACHED}, {"type": "text", "text": "Be brief."}])
-    assert request.messages == (Message(role="system", content="You draft replies.\n\nBe brief."), Message(role="user", content="hi"))
+    marks = (CacheMark(at=len("You draft replies.")),)
+    system = Message(role="system", content="You draft replies.\n\nBe brief.", cache_marks=marks)
+    assert request.messages == (system, Message(role="user", content="hi"))
     assert read(system=[]).messages == read(system="").messages == (Message(role="user", content="hi"),)
 
 
@@ -92,12 +95,12 @@ def test_a_coding_agents_conversation_is_a_chat_whose_tool_calls_have_their_own_
         ToolCall(id="call_b", function=CalledFunction(name="look_up", arguments="{}")),
     )
     assert request.messages == (
-        Message(role="user", content="Where is my order?"),
+        Message(role="user", content="Where is my order?", cache_marks=(CacheMark(at=18),)),
         Message(role="assistant", content="Let me look.", tool_calls=calls, reasoning_content="hm"),
-        Message(role="tool", content="sent\n\nWhere is my order?", tool_call_id="toolu_01"),
-        Message(role="tool", content="Error: no such order", tool_call_id="call_b"),
+        Message(role="tool", content="sent\n\nWhere is my order?", tool_call_id="toolu_01", cache_marks=(CacheMark(at=24),)),
+        Message(role="tool", content="Error: no such order", tool_call_id="call_b", cache_marks=(CacheMark(),)),
         Message(role="user", content="And hurry.\n\nPlease."),
-        Message(role="system", content="The user has left."),
+        Message(role="system", content="The user has left.", cache_marks=(CacheMark(),)),
     )
     assert request.parameters == {"max_tokens": 64}
 
@@ -128,6 +131,7 @@ def test_parameters_go_to_the_backend_by_openais_names() -> None:
             {
                 "type": "function",
                 "function": {"name": "look_up", "parameters": {"type": "object"}, "description": "Finds an order"},
+                "cache_control": {"type": "ephemeral"},
             },
             {"type": "function", "function": {"name": "refund", "parameters": {}, "strict": True}},
         ],
@@ -305,7 +309,7 @@ def test_a_message_has_the_text_then_the_calls_and_our_own_fields() -> None:
     reply = message(
         Choice("Let me look.", "tool_calls", tool_calls=(call('{"order": 7}'), call("", id="call_b"))),
         Choice("another", "stop"),
-        usage=Usage(input_tokens=100, output_tokens=9, cached_tokens=80),
+        usage=Usage(input_tokens=100, output_tokens=9, cached_tokens=60, cache_write_tokens=20, cache_write_1h_tokens=5),
     )
     assert reply["content"] == [
         {"type": "text", "text": "Let me look."},
@@ -317,8 +321,9 @@ def test_a_message_has_the_text_then_the_calls_and_our_own_fields() -> None:
     assert reply["usage"] == {
         "input_tokens": 20,
         "output_tokens": 9,
-        "cache_read_input_tokens": 80,
-        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 60,
+        "cache_creation_input_tokens": 20,
+        "cache_creation": {"ephemeral_5m_input_tokens": 15, "ephemeral_1h_input_tokens": 5},
     }
     assert (reply["rlaas::interaction_id"], reply["rlaas::feedback_token"], reply["rlaas::cost_usd"]) == ("int_1", "token", 0.25)
 
@@ -387,4 +392,5 @@ def test_each_finish_reason_has_a_stop_reason_that_means_it() -> None:
 
 
 def test_an_answer_that_nobody_counted_has_used_nothing() -> None:
-    assert set(build_usage(None).values()) == {0}
+    counts = build_usage(None)
+    assert {*counts.pop("cache_creation").values(), *counts.values()} == {0}

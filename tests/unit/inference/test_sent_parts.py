@@ -62,7 +62,8 @@ def test_images_of_the_three_apis_are_the_same_to_a_model() -> None:
         {"type": "image", "source": {"type": "url", "url": LINK}},
         {"type": "text", "text": "and?"},
     )
-    assert blocks == (Message(role="user", content="A:\n\nand?", parts=(at(2, read_part("image", PNG)), IMAGES[1])),)
+    cached = at(2, read_part("image", PNG)).model_copy(update={"cached_for": "5m"})
+    assert blocks == (Message(role="user", content="A:\n\nand?", parts=(cached, IMAGES[1])),)
 
 
 def test_sounds_and_files_are_parts_too() -> None:

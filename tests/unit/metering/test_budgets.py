@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import get_args
+from typing import Literal, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlaas.chat import Usage
 from rlaas.metering.budgets import (
     Amount,
     Budget,
@@ -21,7 +22,7 @@ from rlaas.metering.budgets import (
     format_amount,
     list_charges,
 )
-from rlaas.metering.prices import Price, PriceTable, compute_cost, to_nano_usd, to_usd
+from rlaas.metering.prices import Price, PriceTable, compute_cost, compute_most, to_nano_usd, to_usd
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KEY = "01hqzz0000000000000000000a"
@@ -92,24 +93,56 @@ def test_months_have_their_own_lengths() -> None:
 PRICES = st.decimals(min_value=0, max_value=1000, places=6)
 
 
-@given(PRICES, PRICES, st.none() | PRICES, st.integers(0, 10**7), st.integers(0, 10**7), st.integers(0, 10**7))
+@given(PRICES, PRICES, *[st.none() | PRICES] * 3, st.tuples(*[st.integers(0, 10**7)] * 5))
 def test_costs_are_exact_to_the_billionth(
-    inp: Decimal, out: Decimal, cached: Decimal | None, read: int, hit: int, output_tokens: int
+    inp: Decimal,
+    out: Decimal,
+    cached: Decimal | None,
+    write: Decimal | None,
+    write_1h: Decimal | None,
+    counts: tuple[int, int, int, int, int],
 ) -> None:
-    price = Price(input=float(inp), output=float(out), cached_input=None if cached is None else float(cached))
-    hits = min(hit, read)
-    exact = ((read - hits) * inp + hits * (inp if cached is None else cached) + output_tokens * out) * 1000
-    actual = compute_cost(price, input_tokens=read, output_tokens=output_tokens, cached_tokens=hit)
-    assert abs(actual - exact) <= Decimal("0.5")
+    fresh, hits, written, for_an_hour, output_tokens = counts
+    prices = {"cached_input": cached, "cache_write": write, "cache_write_1h": write_1h}
+    price = Price(input=float(inp), output=float(out), **{name: float(one) for name, one in prices.items() if one is not None})
+    usage = Usage(
+        input_tokens=fresh + hits + written + for_an_hour,
+        output_tokens=output_tokens,
+        cached_tokens=hits,
+        cache_write_tokens=written + for_an_hour,
+        cache_write_1h_tokens=for_an_hour,
+    )
+    exact = fresh * inp + hits * (inp if cached is None else cached) + output_tokens * out
+    exact += written * (inp * Decimal("1.25") if write is None else write) + for_an_hour * (inp * 2 if write_1h is None else write_1h)
+    actual = compute_cost(price, usage)
+    assert abs(actual - exact * 1000) <= Decimal("0.5")
     assert to_nano_usd(to_usd(actual)) == actual
+    longest: Literal["1h", "5m"] | None = "1h" if for_an_hour else "5m" if written else None
+    if cached is None or cached <= inp:
+        assert compute_most(price, usage, writes_for=longest) >= actual
 
 
 def test_the_published_price_of_a_million_and_of_one() -> None:
     table = PriceTable(version=1, prices={"m": Price(input=0.15, output=0.6, cached_input=0.075)})
-    assert table.compute_cost("m", input_tokens=1_000_000, output_tokens=1_000_000) == to_nano_usd(0.75)
-    assert table.compute_cost("m", input_tokens=1_000_000, output_tokens=0, cached_tokens=1_000_000) == to_nano_usd(0.075)
-    assert table.compute_cost("m", input_tokens=1, output_tokens=1) == 750
-    assert table.compute_cost("unheard of", input_tokens=1, output_tokens=1) == 0
+    assert table.compute_cost("m", Usage(input_tokens=1_000_000, output_tokens=1_000_000)) == to_nano_usd(0.75)
+    assert table.compute_cost("m", Usage(input_tokens=1_000_000, output_tokens=0, cached_tokens=1_000_000)) == to_nano_usd(0.075)
+    assert table.compute_cost("m", Usage(input_tokens=1, output_tokens=1)) == 750
+    assert table.compute_cost("unheard of", Usage(input_tokens=1, output_tokens=1)) == 0
+
+
+def test_what_is_written_to_a_cache_costs_what_the_vendor_charges_for_it() -> None:
+    claude = Price(input=3, output=15, cached_input=0.3)
+    written = Usage(input_tokens=1_000_000, output_tokens=0, cache_write_tokens=1_000_000)
+    assert compute_cost(claude, written) == to_nano_usd(3.75)
+    assert compute_cost(claude, written.model_copy(update={"cache_write_1h_tokens": 1_000_000})) == to_nano_usd(6)
+    nova = Price(input=0.8, output=3.2, cache_write=0.8, cache_write_1h=0.9)
+    assert compute_cost(nova, written) == to_nano_usd(0.8)
+    assert compute_cost(nova, written.model_copy(update={"cache_write_1h_tokens": 500_000})) == to_nano_usd(0.85)
+
+
+def test_the_digest_of_a_policy_with_a_price_is_what_it_was_before_prices_of_writes() -> None:
+    assert Price(input=3, output=15).model_dump(mode="json") == {"input": 3.0, "output": 15.0, "cached_input": None}
+    assert Price(input=3, output=15, cache_write=3.75).model_dump(mode="json")["cache_write"] == 3.75
 
 
 def test_a_cap_caps_something_and_amounts_are_said_as_people_say_them() -> None:

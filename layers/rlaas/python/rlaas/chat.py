@@ -2,14 +2,15 @@
 API."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from rlaas.errors import DependencyUnavailable
 from rlaas.parts import MOST_PARTS, Part
+from rlaas.prompt_cache import CacheMark, CacheTtl, find_longest
 from rlaas.wire import Json, WireModel
 
 JsonObject = dict[str, JsonValue]
@@ -42,7 +43,7 @@ class Message(WireModel):
     """One message of a chat, as in OpenAI's API: an assistant may call tools, and a tool's message answers one call.
 
     `content` is its text; images, sounds and files stand beside it. `reasoning_content` is what the assistant thought,
-    which some vendors want back.
+    which some vendors want back. `cache_marks` go to vendors with such a cache; they are not stored.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -51,6 +52,7 @@ class Message(WireModel):
     tool_call_id: Annotated[str, Field(max_length=256)] | None = None
     reasoning_content: str | None = None
     parts: tuple[Part, ...] = Field(default=(), max_length=MOST_PARTS)
+    cache_marks: tuple[CacheMark, ...] = Field(default=(), exclude=True, repr=False)
 
     @model_validator(mode="after")
     def _says_or_calls_something(self) -> Self:
@@ -64,21 +66,46 @@ class Message(WireModel):
 
     def pieces(self) -> Iterator["str | Part"]:
         """The text and the parts in it, in order; blank text between them is left out."""
+        return (piece for piece, _ in self._cut(()))
+
+    def marked_pieces(self) -> Iterator[tuple["str | Part", CacheTtl | None]]:
+        """The same, cut at the cache marks too; beside each piece how long a cache is to keep the prompt up to its end.
+
+        A mark at the message's end stands at no piece.
+        """
+        return iter(self._cut(self.cache_marks))
+
+    def _cut(self, marks: Iterable[CacheMark]) -> list[tuple["str | Part", CacheTtl | None]]:
+        pieces: list[tuple[str | Part, CacheTtl | None]] = []
         start = 0
-        for part in sorted(self.parts, key=lambda part: part.at):
-            if (text := self.content[start : part.at]).strip():
-                yield text
-            yield part
-            start = max(start, part.at)
+        places: list[tuple[int, CacheMark | Part]] = [(mark.at, mark) for mark in marks if mark.at is not None]
+        places += [(part.at, part) for part in self.parts]  # behind a mark of the text that ends where the part stands
+        for at, place in sorted(places, key=lambda place: place[0]):
+            if (text := self.content[start:at]).strip():
+                pieces.append((text, None))
+            start = max(start, at)
+            if isinstance(place, Part):
+                pieces.append((place, place.cached_for))
+            elif pieces:
+                pieces[-1] = (pieces[-1][0], place.ttl)
         if (text := self.content[start:]).strip():
-            yield text
+            pieces.append((text, None))
+        return pieces
+
+    @property
+    def ends_cached_for(self) -> CacheTtl | None:
+        """How long a cache is to keep the prompt up to the message's end; None without a mark there."""
+        return next((mark.ttl for mark in self.cache_marks if mark.at is None), None)
+
+    def list_cache_ttls(self) -> list[CacheTtl]:
+        """How long the prompt is to be kept, for each of the message's marks."""
+        return [*(mark.ttl for mark in self.cache_marks), *(part.cached_for for part in self.parts if part.cached_for is not None)]
 
     def plain(self) -> dict[str, JsonValue]:
         """The message in the format of OpenAI's chat API."""
         message: dict[str, JsonValue] = {"role": self.role, "content": self.content}
         if self.parts:
-            pieces = self.pieces()
-            message["content"] = [{"type": "text", "text": one} if isinstance(one, str) else one.plain() for one in pieces]
+            message["content"] = [make_piece(piece) for piece in self.pieces()]
         if self.tool_calls:
             message["tool_calls"] = [call.plain() for call in self.tool_calls]
         if self.tool_call_id is not None:
@@ -93,6 +120,11 @@ class Message(WireModel):
             return self
         calls = tuple(call.model_copy(update={"extra_content": None}) for call in self.tool_calls)
         return self.model_copy(update={"reasoning_content": None, "tool_calls": calls})
+
+
+def make_piece(piece: str | Part) -> dict[str, JsonValue]:
+    """A text or another part in the format of OpenAI's chat API."""
+    return {"type": "text", "text": piece} if isinstance(piece, str) else piece.plain()
 
 
 def parse_arguments(call: ToolCall) -> JsonObject | None:
@@ -116,12 +148,18 @@ def arguments_text(arguments: Mapping[str, JsonValue]) -> str:
 
 
 class Usage(WireModel):
-    """Tokens of the prompt and of the answer. `cached_tokens` of the prompt came from the backend's prompt cache;
-    `reasoning_tokens` of the answer are what the model thought before it."""
+    """Tokens of the prompt and of the answer.
+
+    `cached_tokens` of the prompt came from the backend's prompt cache, and `cache_write_tokens` were written to it, of
+    which `cache_write_1h_tokens` are to stay there for an hour. `reasoning_tokens` of the answer are what the model
+    thought before it.
+    """
 
     input_tokens: int = Field(ge=0, le=_MOST_TOKENS)
     output_tokens: int = Field(ge=0, le=_MOST_TOKENS)
     cached_tokens: int = Field(default=0, ge=0, le=_MOST_TOKENS)
+    cache_write_tokens: int = Field(default=0, ge=0, le=_MOST_TOKENS)
+    cache_write_1h_tokens: int = Field(default=0, ge=0, le=_MOST_TOKENS)
     reasoning_tokens: int = Field(default=0, ge=0, le=_MOST_TOKENS)
 
 
@@ -196,6 +234,7 @@ class ChatCall:
     `model`, `messages` and `stream`, which the backend fills in. `traceparent` is W3C's trace context of the span that
     makes the call. `hops` is the number of gateways that the request has passed before this one. A stream ends at
     `ends_at` (seconds of the monotonic clock) at the latest; with None only the wait for each piece is limited.
+    `tool_marks` say how long a cache is to keep the prompt up to a tool, by its place in `tools`.
     """
 
     messages: tuple[Message, ...]
@@ -204,6 +243,12 @@ class ChatCall:
     traceparent: str | None = None
     hops: int = 0
     ends_at: float | None = None
+    tool_marks: Mapping[int, CacheTtl] = field(default_factory=dict)
+
+    @property
+    def writes_for(self) -> CacheTtl | None:
+        """The longest that a cache is asked to keep the prompt; None where it is not asked to."""
+        return find_longest([*self.tool_marks.values(), *(ttl for message in self.messages for ttl in message.list_cache_ttls())])
 
 
 @dataclass(frozen=True, slots=True)

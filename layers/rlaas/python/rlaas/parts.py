@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from rlaas.ids import Sha256, hash_text
+from rlaas.prompt_cache import CacheTtl
 from rlaas.wire import WireModel
 
 PartType = Literal["image", "audio", "file"]
@@ -40,7 +41,8 @@ class Part(WireModel):
 
     `url` is a data URL or a link. It goes to the model and is neither stored nor logged: what is stored says what it
     was. `sha256` and `size` (bytes) are those of the data, or of the link, which has no `media_type`. `at` is where it
-    stands in the message's text, in characters.
+    stands in the message's text, in characters. `cached_for` asks vendors with such a cache to keep the prompt up
+    to the part's end; it is not stored either.
     """
 
     type: PartType
@@ -51,6 +53,7 @@ class Part(WireModel):
     name: Annotated[str, Field(max_length=255)] | None = None
     detail: Detail | None = Field(default=None, description="How closely OpenAI's models look at an image.")
     at: int = Field(default=0, ge=0)
+    cached_for: CacheTtl | None = Field(default=None, exclude=True, repr=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -148,10 +148,12 @@ class ChatChoice(WireModel):
     finish_reason: str
 
 
-class CachedTokens(WireModel):
-    """The tokens of a prompt that came from the backend's cache."""
+class CacheTokens(WireModel):
+    """The tokens of a prompt that came from the backend's cache, and those that were written to it; 0 where nobody
+    counted them."""
 
     cached_tokens: int
+    cache_write_tokens: int
 
 
 class ReasoningTokens(WireModel):
@@ -166,7 +168,7 @@ class ChatUsage(WireModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    prompt_tokens_details: CachedTokens
+    prompt_tokens_details: CacheTokens
     completion_tokens_details: ReasoningTokens
 
 

@@ -41,8 +41,15 @@ class MessageOutputTokens(WireModel):
     thinking_tokens: int
 
 
+class MessageCacheCreation(WireModel):
+    """Tokens that were written to the backend's cache, by how long they stay there."""
+
+    ephemeral_5m_input_tokens: int
+    ephemeral_1h_input_tokens: int
+
+
 class MessageUsage(WireModel):
-    """Tokens, by Anthropic's names: those that came from a cache are not among `input_tokens`."""
+    """Tokens, by Anthropic's names: those that came from a cache or went to one are not among `input_tokens`."""
 
     model_config = ConfigDict(json_schema_extra=make_optional("output_tokens_details", "service_tier"))
 
@@ -50,6 +57,7 @@ class MessageUsage(WireModel):
     output_tokens: int
     cache_read_input_tokens: int
     cache_creation_input_tokens: int
+    cache_creation: MessageCacheCreation
     output_tokens_details: MessageOutputTokens
     service_tier: Literal["standard", "priority"]
 

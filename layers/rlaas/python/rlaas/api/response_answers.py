@@ -5,7 +5,7 @@ As in `hot_answers`, the function makes its answers by hand, and tests hold what
 
 from typing import Literal
 
-from rlaas.api.hot_answers import CachedTokens, OwnFields
+from rlaas.api.hot_answers import CacheTokens, OwnFields
 from rlaas.inference.response_items import RefusalText
 from rlaas.inference.responses import FunctionChoice, JsonObjectFormat, JsonSchema, PlainText
 from rlaas.wire import Json, WireModel
@@ -70,12 +70,6 @@ class ResponseFunctionCall(WireModel):
     arguments: str
 
 
-class InputTokens(CachedTokens):
-    """Of the tokens read, those that came from the backend's cache; those written to it are not counted."""
-
-    cache_write_tokens: Literal[0]
-
-
 class OutputTokens(WireModel):
     """Of the tokens written, those that the model thought; 0 where nobody counted them apart."""
 
@@ -86,7 +80,7 @@ class ResponseUsage(WireModel):
     """Tokens, by OpenAI's names; 0 where nobody counted them."""
 
     input_tokens: int
-    input_tokens_details: InputTokens
+    input_tokens_details: CacheTokens
     output_tokens: int
     output_tokens_details: OutputTokens
     total_tokens: int

@@ -257,7 +257,7 @@ def _bound_cost(error: BaseException, question: Question, backend: BackendSpec, 
     """The most that a failed call may have cost: what the backend told, if it did."""
     if isinstance(error, BackendFailed) and error.usage is not None:
         return gateway.spending.price(question.policy, backend.model, error.usage)
-    return gateway.spending.most(question.policy, backend.model, question.call)
+    return gateway.spending.most(question.policy, backend, question.call)
 
 
 def _complete(exchange: Exchange, question: Question, backend: BackendSpec, gateway: Gateway, timeout_s: float, _: float) -> Exchange:
@@ -269,13 +269,13 @@ def _complete(exchange: Exchange, question: Question, backend: BackendSpec, gate
     if answer.usage is None or is_believable(answer.usage, call):
         cost = spending.spent(question.policy, backend.model, call, answer).amount
     else:
-        answer, cost = replace(answer, usage=None), spending.most(question.policy, backend.model, call)
+        answer, cost = replace(answer, usage=None), spending.most(question.policy, backend, call)
     return replace(exchange, backend=backend, answer=answer, cost=cost)
 
 
 def _open(exchange: Exchange, question: Question, backend: BackendSpec, gateway: Gateway, timeout_s: float, until: float) -> Exchange:
     """The exchange with the first piece of an answer: `timeout_s` seconds for each piece, all of them by `until`."""
-    most = gateway.spending.most(question.policy, backend.model, question.call)
+    most = gateway.spending.most(question.policy, backend, question.call)
     call = replace(question.call, ends_at=time.monotonic() + until - gateway.timer())
     pieces = _read_pieces(backend, call, gateway, timeout_s)
     return replace(exchange, backend=backend, stream=OpenAnswer(tuple(_read_beginning(pieces)), pieces), cost=most)
@@ -394,5 +394,7 @@ def _add_usage(one: Usage | None, other: Usage | None) -> Usage | None:
         input_tokens=one.input_tokens + other.input_tokens,
         output_tokens=one.output_tokens + other.output_tokens,
         cached_tokens=one.cached_tokens + other.cached_tokens,
+        cache_write_tokens=one.cache_write_tokens + other.cache_write_tokens,
+        cache_write_1h_tokens=one.cache_write_1h_tokens + other.cache_write_1h_tokens,
         reasoning_tokens=one.reasoning_tokens + other.reasoning_tokens,
     )

@@ -16,7 +16,9 @@ from rlaas.inference.chat_completion_chunks import build_usage, describe_process
 from rlaas.inference.chat_messages import ChatMessage, to_messages
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.record import Answer
+from rlaas.inference.sent_parts import mark_end
 from rlaas.inference.skill_request import NotSupported, OpenAIRequest, extras
+from rlaas.prompt_cache import CacheControl
 from rlaas.wire import Json, WireModel
 
 
@@ -49,6 +51,7 @@ class ChatRequest(OpenAIRequest):
     tool_choice: str | dict[str, Json] | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Json] | None = None
+    cache_control: CacheControl | None = Field(default=None, description="Keep the prompt up to the last message's end.")
     modalities: tuple[Literal["text"], ...] | None = Field(default=None, description="Answers are texts: no sound is passed on.")
     audio: NotSupported = None
     functions: NotSupported = Field(default=None, description="Send `tools`.")
@@ -75,16 +78,17 @@ class ChatRequest(OpenAIRequest):
 
     def parameters(self) -> dict[str, JsonValue]:
         """The parameters that go to the backend, by OpenAI's names."""
-        ours = {"messages", "stream", "stream_options", "metadata", *OpenAIRequest.model_fields}
+        ours = {"messages", "stream", "stream_options", "metadata", "cache_control", *OpenAIRequest.model_fields}
         return self.model_dump(mode="json", exclude=ours, exclude_none=True, exclude_unset=True)
 
 
 def to_infer(request: ChatRequest) -> InferRequest:
     """The same request to `infer`. Raises: NotFound for a name that no skill can have."""
+    *before, last = to_messages(request.messages)
     return InferRequest(
         skill=request.skill,
         policy_id=request.policy_id,
-        messages=to_messages(request.messages),
+        messages=(*before, mark_end(last, request.cache_control)),
         inputs=request.inputs,
         documents=request.documents,
         parameters=request.parameters(),

@@ -5,24 +5,38 @@ nulls, positions in a stream, parsed arguments. Fields that no model needs are t
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
 from rlaas.chat import CalledFunction, Message, ToolCall
-from rlaas.inference.sent_parts import TEXT_OR_LIST, ChatAudio, ChatFile, ChatImage, Sent, add_parts, add_thoughts, has_parts, join_content
-from rlaas.parts import Part
+from rlaas.inference.sent_parts import (
+    TEXT_OR_LIST,
+    Block,
+    ChatAudio,
+    ChatFile,
+    ChatImage,
+    JoinedContent,
+    Sent,
+    add_content,
+    add_thoughts,
+    has_parts,
+    join_content,
+    mark_end,
+)
+from rlaas.prompt_cache import CacheControl
 from rlaas.wire import Json
 
 
-class TextPart(Sent):
+class TextPart(Block):
     """A text part of a message."""
 
     type: Literal["text"]
     text: str
 
 
-class RefusalPart(Sent):
+class RefusalPart(Block):
     """A model's refusal, as a part of its message."""
 
     type: Literal["refusal"]
@@ -84,6 +98,7 @@ class ChatMessage(Sent):
     function_call: SentFunction | None = None
     reasoning_content: str | None = None
     reasoning: Json = Field(default=None, description="The name that some servers have for `reasoning_content`.")
+    cache_control: CacheControl | None = Field(default=None, description="As LiteLLM's clients mark a message's end.")
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> Self:
@@ -100,10 +115,11 @@ class ChatMessage(Sent):
         """What the model thought, where it is a text."""
         return self.reasoning_content or (self.reasoning if isinstance(self.reasoning, str) else None) or None
 
-    def read_content(self) -> tuple[str, tuple[Part, ...]]:
-        """What it says (its content, text parts joined, or else the refusal or what was spoken) and the other parts."""
-        text, parts = join_content(self.content or "")
-        return text or self.refusal or (self.audio.transcript if self.audio is not None else None) or "", parts
+    def read_content(self) -> JoinedContent:
+        """What it says (its content, text parts joined, or else the refusal or what was spoken) and the rest of it."""
+        content = join_content(self.content or "")
+        text = content.text or self.refusal or (self.audio.transcript if self.audio is not None else None) or ""
+        return replace(content, text=text)
 
 
 def to_messages(sent: Iterable[ChatMessage]) -> tuple[Message, ...]:
@@ -120,13 +136,15 @@ def to_messages(sent: Iterable[ChatMessage]) -> tuple[Message, ...]:
             function_id = f"call_{place}"
         if message.function_call is not None:
             calls = (*calls, message.function_call.plain(function_id))
-        text, parts = message.read_content()
+        content = message.read_content()
+        text = content.text
         match message.role:
             case "function":
                 messages.append(Message(role="tool", content=text, tool_call_id=function_id))
             case "developer":
-                messages.append(Message(role="system", content=text))
+                messages.append(add_content(Message(role="system", content=text), content))
             case role:
                 plain = Message(role=role, content=text, tool_calls=calls, tool_call_id=message.tool_call_id)
-                messages.append(add_thoughts(add_parts(plain, parts), message.thoughts))
+                messages.append(add_thoughts(add_content(plain, content), message.thoughts))
+        messages[-1] = mark_end(messages[-1], message.cache_control)
     return tuple(messages)

@@ -12,6 +12,7 @@ from rlaas.inference.gateway import Gateway
 from rlaas.metering.budgets import Cap
 from rlaas.parts import MOST_PARTS
 from rlaas.policies.bundle import Policy
+from rlaas.prompt_cache import MOST_MARKS, read_tool_marks
 from rlaas.routing.assign import CONTROL, PINNED, Decision, assign, pin_decision
 from rlaas.routing.route import Route
 from rlaas.telemetry.events import InteractionCreated, Tag
@@ -65,6 +66,9 @@ class InferRequest(WireModel):
         if sum(len(message.parts) for message in self.messages or ()) > MOST_PARTS:
             # no ValueError: doors build the request themselves, where nobody makes a refusal of pydantic's error
             raise InvalidInput(f"the messages have more than {MOST_PARTS} images, sounds and files", param="messages")
+        marks = len(read_tool_marks(self.parameters)) + sum(len(message.list_cache_ttls()) for message in self.messages or ())
+        if marks > MOST_MARKS:
+            raise InvalidInput(f"at most {MOST_MARKS} cache_control marks are taken, and there are {marks}", param="cache_control")
         return self
 
 

@@ -118,7 +118,7 @@ def decide(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency
         try:
             new = record_interaction(assignment, gateway)
             if new and not isinstance(question, Blocked):
-                most = gateway.spending.most(assignment.policy, assignment.policy.backend.model, question.call)
+                most = gateway.spending.most(assignment.policy, assignment.policy.backend, question.call)
                 exchange = replace(exchange, cost=most)
         finally:
             record_unanswered(exchange, gateway)

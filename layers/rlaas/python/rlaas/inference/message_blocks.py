@@ -1,7 +1,7 @@
 """The content of Anthropic's messages, read as a chat.
 
-What steers Anthropic's own cache (`cache_control`) is taken and dropped, and so are the signatures of what was thought:
-they go back to nobody, since Anthropic takes a history without its thoughts.
+The signatures of what was thought are taken and dropped: they go back to nobody, since Anthropic takes a history
+without its thoughts.
 """
 
 import json
@@ -14,27 +14,29 @@ from rlaas.chat import CalledFunction, Message, ToolCall
 from rlaas.inference.sent_parts import (
     TEXT_OR_LIST,
     AnyDocument,
+    Block,
     ImageBlock,
     Sent,
     SentPart,
     TextDocumentBlock,
-    add_parts,
+    add_content,
     add_thoughts,
     join_content,
+    mark_end,
 )
 from rlaas.wire import Json
 
 PARAGRAPH = "\n\n"
 
 
-class TextBlock(Sent):
+class TextBlock(Block):
     """A text."""
 
     type: Literal["text"]
     text: str
 
 
-class ToolUseBlock(Sent):
+class ToolUseBlock(Block):
     """The model's call of a tool."""
 
     type: Literal["tool_use"]
@@ -77,7 +79,7 @@ _Result = Annotated[
 ]
 
 
-class ToolResultBlock(Sent):
+class ToolResultBlock(Block):
     """What a tool answered to a call."""
 
     type: Literal["tool_result"]
@@ -87,8 +89,9 @@ class ToolResultBlock(Sent):
 
     def plain(self) -> Message:
         """The answer as one message of role `tool`. Where it is an error, its text begins with `Error: `."""
-        text, parts = join_content(self.content or "", between=PARAGRAPH, begin="Error: " if self.is_error else "")
-        return add_parts(Message(role="tool", content=text, tool_call_id=self.tool_use_id), parts)
+        content = join_content(self.content or "", between=PARAGRAPH, begin="Error: " if self.is_error else "")
+        message = add_content(Message(role="tool", content=content.text, tool_call_id=self.tool_use_id), content)
+        return mark_end(message, self.cache_control)
 
 
 _AnyBlock = Annotated[
@@ -132,13 +135,16 @@ class Turn(Sent):
             return
         spoken = [block for block in self.content if isinstance(block, _Spoken)]
         if self.role == "assistant":
-            calls = tuple(block.plain() for block in self.content if isinstance(block, ToolUseBlock))
-            if spoken or calls:
+            uses = [block for block in self.content if isinstance(block, ToolUseBlock)]
+            if spoken or uses:
                 thoughts = "".join(block.thinking or "" for block in self.content if isinstance(block, ThinkingBlock))
-                yield add_thoughts(Message(role="assistant", content=join_content(spoken)[0], tool_calls=calls), thoughts)
+                content = join_content(spoken)
+                message = Message(role="assistant", content=content.text, tool_calls=tuple(block.plain() for block in uses))
+                message = add_content(add_thoughts(message, thoughts), content)
+                yield mark_end(message, *(block.cache_control for block in uses))
             return
         results = [block.plain() for block in self.content if isinstance(block, ToolResultBlock)]
         yield from results
         if spoken or not results:
-            text, parts = join_content(spoken, between=PARAGRAPH)
-            yield add_parts(Message(role=self.role, content=text), parts)
+            content = join_content(spoken, between=PARAGRAPH)
+            yield add_content(Message(role=self.role, content=content.text), content)

@@ -2,8 +2,8 @@
 
 The model is `rlaas::<skill>`, or `rlaas::<skill>@v<N>` for one policy of it. A `system` of the request stands in the
 place of the policy's own. RLaaS's extras stand beside the standard fields under `rlaas::`. What only Anthropic's
-service can do is taken and dropped where an answer without it is as good (`cache_control`, `thinking`,
-`context_management`, betas), and refused by name where it is not (tools that Anthropic runs).
+service can do is taken and dropped where an answer without it is as good (`thinking`, `context_management`, betas), and
+refused by name where it is not (tools that Anthropic runs).
 """
 
 from typing import Annotated, Literal, Self
@@ -17,16 +17,17 @@ from rlaas.inference.anthropic_words import SERVICE_TIERS, STOP_REASONS, TOOL_CH
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.message_blocks import PARAGRAPH, Texts, Turn
 from rlaas.inference.record import Answer
-from rlaas.inference.sent_parts import join_content
+from rlaas.inference.sent_parts import add_content, join_content, mark_end
 from rlaas.inference.skill_request import Extras, extras, parse_model
 from rlaas.inference.spending import count_prompt_tokens
+from rlaas.prompt_cache import CacheControl
 from rlaas.wire import Json, WireModel
 
 _TIERS = {openai: anthropic for anthropic, openai in SERVICE_TIERS.items()}
 
 
 class _Lenient(WireModel):
-    """Clients send fields beside these, for caches and betas, which are dropped."""
+    """Clients send fields beside these, for betas, which are dropped."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -39,6 +40,7 @@ class MessageTool(_Lenient):
     description: str | None = None
     input_schema: dict[str, Json]
     strict: bool | None = None
+    cache_control: CacheControl | None = None
 
     def plain(self) -> JsonValue:
         """The tool as OpenAI has it."""
@@ -47,7 +49,8 @@ class MessageTool(_Lenient):
             function["description"] = self.description
         if self.strict is not None:
             function["strict"] = self.strict
-        return {"type": "function", "function": function}
+        mark: dict[str, JsonValue] = {"cache_control": self.cache_control.model_dump(exclude_none=True)} if self.cache_control else {}
+        return {"type": "function", "function": function, **mark}
 
 
 class MessageToolChoice(_Lenient):
@@ -97,13 +100,18 @@ class CountRequest(Extras):
     messages: tuple[Turn, ...] = Field(min_length=1)
     system: Texts | None = None
     tools: tuple[MessageTool, ...] | None = Field(default=None, max_length=128)
+    cache_control: CacheControl | None = Field(default=None, description="Keep the prompt up to the last message's end.")
     tool_choice: MessageToolChoice | None = None
     output_config: MessageOutputConfig | None = None
 
     def chat(self) -> tuple[Message, ...]:
         """The messages as RLaaS stores them, the system's first."""
-        system = (Message(role="system", content=join_content(self.system, between=PARAGRAPH)[0]),) if self.system else ()
-        return system + tuple(message for turn in self.messages for message in turn.plain())
+        messages = [message for turn in self.messages for message in turn.plain()]
+        if self.system:
+            system = join_content(self.system, between=PARAGRAPH)
+            messages.insert(0, add_content(Message(role="system", content=system.text), system))
+        messages[-1:] = [mark_end(message, self.cache_control) for message in messages[-1:]]
+        return tuple(messages)
 
     def parameters(self) -> dict[str, JsonValue]:
         """The parameters that go to the backend, by OpenAI's names."""
@@ -208,13 +216,19 @@ def to_message(request: MessagesRequest, answer: Answer) -> dict[str, JsonValue]
 
 
 def build_usage(usage: Usage | None, processing: Processing = UNKNOWN_PROCESSING) -> dict[str, JsonValue]:
-    """Anthropic's `usage`, whose `input_tokens` are those that no cache had; zeros where nobody counted."""
+    """Anthropic's `usage`, whose `input_tokens` were neither read from a cache nor written to one; zeros where nobody
+    counted."""
     usage = usage or Usage(input_tokens=0, output_tokens=0)
+    for_an_hour = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
     counts: dict[str, JsonValue] = {
-        "input_tokens": usage.input_tokens - min(usage.cached_tokens, usage.input_tokens),
+        "input_tokens": max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens),
         "output_tokens": usage.output_tokens,
         "cache_read_input_tokens": usage.cached_tokens,
-        "cache_creation_input_tokens": 0,
+        "cache_creation_input_tokens": usage.cache_write_tokens,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": usage.cache_write_tokens - for_an_hour,
+            "ephemeral_1h_input_tokens": for_an_hour,
+        },
     }
     if usage.reasoning_tokens:
         counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}

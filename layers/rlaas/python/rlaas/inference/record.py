@@ -17,6 +17,7 @@ from rlaas.inference.gateway import Gateway
 from rlaas.inference.render import PolicyAction, Question
 from rlaas.inference.reserve import settle_budgets
 from rlaas.metering.prices import to_usd
+from rlaas.prompt_cache import drop_tool_marks
 from rlaas.routing.assign import Decision
 from rlaas.telemetry.events import GuardrailActed, InteractionCreated, OutputProduced, RequestFailed
 from rlaas.telemetry.feedback_token import ShownOutput, issue_feedback_token
@@ -85,6 +86,8 @@ def record_interaction(assignment: Assignment, gateway: Gateway) -> bool:
     """
     request = assignment.request
     fields = {name: getattr(request, name) for name in request.model_fields_set & InteractionCreated.model_fields.keys()}
+    if "parameters" in fields:
+        fields["parameters"] = drop_tool_marks(request.parameters)
     interaction = prepare_request(
         InteractionCreated(**{**fields, "interaction_id": assignment.interaction_id}),
         assignment.asker.tenant_id,

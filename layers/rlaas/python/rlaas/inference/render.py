@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from rlaas.chat import ChatCall, Choice, Document, Message
+from rlaas.inference.cached_prompts import order_marks
 from rlaas.inference.decide import Assignment
 from rlaas.inference.gateway import Gateway
 from rlaas.policies.bundle import Policy
 from rlaas.policies.render_prompt import list_offered_tools, render, render_before
+from rlaas.prompt_cache import drop_tool_marks, read_tool_marks
 
 if TYPE_CHECKING:
     from rlaas.policies.guardrails.checks import GuardrailAction
@@ -110,12 +112,14 @@ def _render_call(assignment: Assignment, admitted: Admitted) -> ChatCall:
         messages = render(policy.prompt, inputs, admitted.documents)
     elif not any(message.role == "system" for message in messages):
         messages = render_before(messages, policy.prompt, inputs, admitted.documents)
-    return ChatCall(
+    call = ChatCall(
         messages=messages,
-        parameters=_merge_parameters(policy, assignment.request.parameters),
+        parameters=_merge_parameters(policy, drop_tool_marks(assignment.request.parameters)),
         tenant_id=assignment.asker.tenant_id,
         hops=assignment.asker.hops,
+        tool_marks=read_tool_marks(assignment.request.parameters),
     )
+    return order_marks(call)
 
 
 def _merge_parameters(policy: Policy, overrides: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

@@ -12,28 +12,38 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
 from rlaas.chat import CalledFunction, Choice, Message, ToolCall
-from rlaas.inference.sent_parts import TEXT_OR_LIST, InputFile, InputImage, Sent, add_parts, add_thoughts, has_parts, join_content
-from rlaas.parts import Part
+from rlaas.inference.sent_parts import (
+    TEXT_OR_LIST,
+    Block,
+    InputFile,
+    InputImage,
+    JoinedContent,
+    Sent,
+    add_content,
+    add_thoughts,
+    has_parts,
+    join_content,
+)
 
 OutputItem = dict[str, JsonValue]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
-class InputText(Sent):
+class InputText(Block):
     """Text for the model."""
 
     type: Literal["input_text"]
     text: str
 
 
-class OutputText(Sent):
+class OutputText(Block):
     """Text that a model wrote, as it was answered."""
 
     type: Literal["output_text"]
     text: str
 
 
-class RefusalText(Sent):
+class RefusalText(Block):
     """A model's refusal."""
 
     type: Literal["refusal"]
@@ -62,7 +72,7 @@ class InputMessage(Sent):
             raise ValueError(f"a message of role {self.role} has text alone")
         return self
 
-    def read(self) -> tuple[str, tuple[Part, ...]]:
+    def read(self) -> JoinedContent:
         """Its texts joined, and its other parts."""
         return join_content(self.content)
 
@@ -141,11 +151,12 @@ def to_messages(items: Iterable[InputItem]) -> tuple[Message, ...]:
 def _add_item(messages: list[Message], item: InputItem) -> None:
     last = messages[-1] if messages and messages[-1].role == "assistant" else None
     if isinstance(item, InputMessage):
-        text, parts = item.read()
+        content = item.read()
         if item.role == "assistant" and last is not None and last.tool_calls and not last.content:
-            messages[-1] = last.model_copy(update={"content": text})
+            messages[-1] = last.model_copy(update={"content": content.text})
         else:
-            messages.append(add_parts(Message(role="system" if item.role == "developer" else item.role, content=text), parts))
+            role = "system" if item.role == "developer" else item.role
+            messages.append(add_content(Message(role=role, content=content.text), content))
     elif isinstance(item, FunctionCall):
         call = ToolCall(id=item.call_id, function=CalledFunction(name=item.name, arguments=item.arguments))
         if last is not None:
@@ -153,8 +164,8 @@ def _add_item(messages: list[Message], item: InputItem) -> None:
         else:
             messages.append(Message(role="assistant", content="", tool_calls=(call,)))
     elif isinstance(item, FunctionCallOutput):
-        text, parts = join_content(item.output)
-        messages.append(add_parts(Message(role="tool", content=text, tool_call_id=item.call_id), parts))
+        content = join_content(item.output)
+        messages.append(add_content(Message(role="tool", content=content.text, tool_call_id=item.call_id), content))
 
 
 def output_items(choice: Choice, output_id: str, *, incomplete: bool) -> list[OutputItem]:

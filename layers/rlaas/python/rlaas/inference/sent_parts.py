@@ -4,6 +4,7 @@ Files that a vendor keeps (`file_id`) belong to one vendor's account and are not
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal, Protocol, Self
 
@@ -11,6 +12,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from rlaas.chat import Message
 from rlaas.parts import Detail, Part, read_part
+from rlaas.prompt_cache import CacheControl, CacheMark
 from rlaas.wire import WireModel
 
 FileName = Annotated[str, Field(max_length=255)]
@@ -22,6 +24,12 @@ class Sent(WireModel):
     model_config = ConfigDict(extra="ignore")
 
 
+class Block(Sent):
+    """A piece of a prompt up to whose end a vendor may be asked to keep the prompt in its cache."""
+
+    cache_control: CacheControl | None = None
+
+
 class SentText(Protocol):
     """A part of a message that is text."""
 
@@ -30,8 +38,13 @@ class SentText(Protocol):
         """What it says."""
         ...
 
+    @property
+    def cache_control(self) -> CacheControl | None:
+        """Whether a cache is to keep the prompt up to here."""
+        ...
 
-class SentPart(Sent):
+
+class SentPart(Block):
     """A part of a message that is no text."""
 
     @property
@@ -66,25 +79,47 @@ def has_parts(content: str | Iterable[SentText | SentPart] | None) -> bool:
     return content is not None and not isinstance(content, str) and any(isinstance(item, SentPart) for item in content)
 
 
-def join_content(content: str | Iterable[SentText | SentPart], *, between: str = "", begin: str = "") -> tuple[str, tuple[Part, ...]]:
-    """The text and the parts of a message's content: `begin` and the texts, joined by `between`; and the images, sounds
-    and files in their order, whose `at` is the number of characters of the text before them."""
+@dataclass(frozen=True, slots=True)
+class JoinedContent:
+    """A message's content: its texts as one; the images, sounds and files, whose `at` is the number of characters of
+    the text before them; and the cache marks in the text, whose `at` means the same."""
+
+    text: str
+    parts: tuple[Part, ...] = ()
+    cache_marks: tuple[CacheMark, ...] = ()
+
+
+def join_content(content: str | Iterable[SentText | SentPart], *, between: str = "", begin: str = "") -> JoinedContent:
+    """`begin` and the texts of a message's content, joined by `between`; the parts and marks in their order."""
     if isinstance(content, str):
-        return begin + content, ()
-    text, parts = begin, list[Part]()
+        return JoinedContent(begin + content)
+    text, parts, marks = begin, list[Part](), list[CacheMark]()
     has_text = False
     for item in content:
         if item.text or not isinstance(item, SentPart):
             text += between * has_text + item.text
             has_text = True
+        ttl = item.cache_control.lasts if item.cache_control is not None else None
         if isinstance(item, SentPart):
-            parts.append(item.part.model_copy(update={"at": len(text)}))
-    return text, tuple(parts)
+            parts.append(item.part.model_copy(update={"at": len(text), "cached_for": ttl}))
+        elif ttl is not None:
+            marks.append(CacheMark(ttl=ttl, at=len(text)))
+    return JoinedContent(text, tuple(parts), tuple(marks))
 
 
-def add_parts(message: Message, parts: tuple[Part, ...]) -> Message:
-    """The message with `parts` in place of its own; as it is where there are none."""
-    return message.model_copy(update={"parts": parts}) if parts else message
+def add_content(message: Message, content: JoinedContent) -> Message:
+    """The message with the content's parts and cache marks in place of its own; as it is where there are none."""
+    beside = {name: value for name in ("parts", "cache_marks") if (value := getattr(content, name))}
+    return message.model_copy(update=beside) if beside else message
+
+
+def mark_end(message: Message, *controls: CacheControl | None) -> Message:
+    """The message with a mark at its end, where one of `controls` says so, for as long as the last of them."""
+    ttls = [control.lasts for control in controls if control is not None]
+    if not ttls:
+        return message
+    before = (mark for mark in message.cache_marks if mark.at is not None and (mark.at < len(message.content) or message.tool_calls))
+    return message.model_copy(update={"cache_marks": (*before, CacheMark(ttl=ttls[-1]))})
 
 
 def add_thoughts(message: Message, thoughts: str | None) -> Message:
@@ -241,7 +276,7 @@ class PlainTextSource(Sent):
     data: str
 
 
-class TextDocumentBlock(Sent):
+class TextDocumentBlock(Block):
     """A document that is text, in Anthropic's API: it is read as a text of the message."""
 
     type: Literal["document"]

@@ -12,9 +12,9 @@ from rlaas.ids import PolicyId, encode_canonical_json
 from rlaas.metering.budgets import NOTHING, Amount, Budgets, Limit, SpendingRequest, estimate_tokens, list_charges
 from rlaas.metering.counters import Counters, Overloaded
 from rlaas.metering.ledger import Reservation, find_spent_arms, reserve, settle
-from rlaas.metering.prices import PriceTable, compute_cost
+from rlaas.metering.prices import Price, PriceTable, compute_cost, compute_most
 from rlaas.metering.shards import ShardChoice
-from rlaas.policies.backend import BackendSpec
+from rlaas.policies.backend import BackendSpec, find_cache_writes
 from rlaas.policies.bundle import Policy
 from rlaas.routing.route import Route
 
@@ -104,35 +104,39 @@ class Spending:
         """What `usage` of `model` costs."""
         return self._price(policy, model, usage).amount
 
-    def most(self, policy: Policy, model: str, call: ChatCall) -> Amount:
-        """The most that `call` of `model` may come to, as it is set aside for."""
-        return self._price(policy, model, _estimate_most(call, times=1)).amount
+    def most(self, policy: Policy, backend: BackendSpec, call: ChatCall, *, times: int = 1) -> Amount:
+        """The most that `times` of `call` to `backend` may come to, as it is set aside for."""
+        usage, (price, _) = _estimate_most(call, times=times), self._find_price(policy, backend.model)
+        nano = compute_most(price, usage, writes_for=find_cache_writes(backend, call)) if price is not None else 0
+        return Amount(tokens=usage.input_tokens + usage.output_tokens, nano_usd=nano)
 
     def _list_amounts(self, possible: PossibleCall) -> Iterator[Amount]:
         """What the call may come to, by each of its backends."""
-        usage = _estimate_most(possible.call, times=possible.times)
         for backend in possible.backends:
-            yield self._price(possible.policy, backend.model, usage).amount
+            yield self.most(possible.policy, backend, possible.call, times=possible.times)
 
     def _price(self, policy: Policy, model: str, usage: Usage) -> Spent:
-        own = policy.price if model == policy.backend.model else None  # its fallbacks are other models
-        price = own or self.prices.prices.get(model)
-        nano = 0
-        if price is not None:
-            nano = compute_cost(
-                price, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cached_tokens=usage.cached_tokens
-            )
+        price, version = self._find_price(policy, model)
+        nano = compute_cost(price, usage) if price is not None else 0
         amount = Amount(tokens=usage.input_tokens + usage.output_tokens, nano_usd=nano)
-        return Spent(amount, usage, priced=price is not None, version=None if own is not None or price is None else self.prices.version)
+        return Spent(amount, usage, priced=price is not None, version=version)
+
+    def _find_price(self, policy: Policy, model: str) -> tuple[Price | None, int | None]:
+        """The price of the model, and in which version of the table it stands; the policy's own is in none."""
+        if policy.price is not None and model == policy.backend.model:  # its fallbacks are other models
+            return policy.price, None
+        price = self.prices.prices.get(model)
+        return price, None if price is None else self.prices.version
 
 
 def is_believable(usage: Usage, call: ChatCall) -> bool:
     """Whether a vendor may have counted so for `call`.
 
-    At most ten times what is set aside for it is believed, and nothing cached that was not read.
+    At most ten times what is set aside for it is believed, and nothing of a cache that was not read.
     """
     most_output = 10 * _bound_output_tokens(call.parameters)
-    return usage.cached_tokens <= usage.input_tokens <= 10 * count_prompt_tokens(call) and usage.output_tokens <= most_output
+    in_cache = usage.cached_tokens + usage.cache_write_tokens
+    return in_cache <= usage.input_tokens <= 10 * count_prompt_tokens(call) and usage.output_tokens <= most_output
 
 
 def estimate_usage(call: ChatCall, completion: Completion) -> Usage:

@@ -1,11 +1,13 @@
 """What models cost a tenant: prices per million tokens, in numbered versions that never change, and the exact cost of
 one answer."""
 
-from typing import Annotated
+from typing import Annotated, cast
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import ConfigDict, Field, JsonValue, StringConstraints, field_validator
 
+from rlaas.chat import Usage
 from rlaas.errors import Conflict
+from rlaas.prompt_cache import CacheTtl
 from rlaas.tenancy.registry import Change, PutResult, Registry
 from rlaas.wire import WireModel
 
@@ -17,13 +19,31 @@ ModelName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 """What a vendor, or the stage's endpoint, calls a model."""
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _may_lack_writes(schema: dict[str, JsonValue]) -> None:
+    """Say of the JSON schema that the prices of writes are left out where nobody set them: a policy's digest covers its
+    price, and stays what it was before there were such prices."""
+    schema["required"] = ["input", "output", *(["cached_input"] if "cached_input" in cast(list[str], schema["required"]) else [])]
+
+
 class Price(WireModel):
-    """US dollars per million tokens read, read from the backend's cache (left out: as much as any other), and
-    written."""
+    """US dollars per million tokens of the prompt and of the answer.
+
+    What the backend read from its cache costs `cached_input` (left out: as much as any other token). What it wrote
+    there costs `cache_write` (left out: 1.25 times `input`), and for an hour `cache_write_1h` (left out: twice
+    `input`), as vendors charge who charge for it at all.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_may_lack_writes)
 
     input: UsdPerMillion
     output: UsdPerMillion
     cached_input: UsdPerMillion | None = None
+    cache_write: UsdPerMillion | None = Field(default=None, exclude_if=_is_none)
+    cache_write_1h: UsdPerMillion | None = Field(default=None, exclude_if=_is_none)
 
     @field_validator("*", mode="after")
     @classmethod
@@ -39,21 +59,39 @@ class PriceTable(WireModel):
     version: int = Field(default=0, ge=0)
     prices: dict[ModelName, Price] = Field(default_factory=dict, max_length=500)
 
-    def compute_cost(self, model: str, *, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> int:
-        """What an answer of `model` costs, in nano-USD; 0 for a model without a price. `cached_tokens` are some of
-        `input_tokens`."""
+    def compute_cost(self, model: str, usage: Usage) -> int:
+        """What an answer of `model` costs, in nano-USD; 0 for a model without a price."""
         price = self.prices.get(model)
-        if price is None:
-            return 0
-        return compute_cost(price, input_tokens=input_tokens, output_tokens=output_tokens, cached_tokens=cached_tokens)
+        return 0 if price is None else compute_cost(price, usage)
 
 
-def compute_cost(price: Price, *, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> int:
-    """Tokens times price in nano-USD, rounded half up once. `cached_tokens` are some of `input_tokens`."""
-    fresh = input_tokens - min(cached_tokens, input_tokens)
-    cached_price = price.input if price.cached_input is None else price.cached_input
-    pico = fresh * _to_pico(price.input) + (input_tokens - fresh) * _to_pico(cached_price) + output_tokens * _to_pico(price.output)
-    return (pico + 500) // 1000
+def compute_cost(price: Price, usage: Usage) -> int:
+    """Tokens times price in nano-USD, rounded half up once.
+
+    What was read from the cache and what was written to it are some of the input tokens.
+    """
+    read = min(usage.cached_tokens, usage.input_tokens)
+    writes = min(usage.cache_write_tokens, usage.input_tokens - read)
+    for_an_hour = min(usage.cache_write_1h_tokens, writes)
+    quarters = (
+        (usage.input_tokens - read - writes) * _to_quarters(price.input)
+        + read * _to_quarters(price.input if price.cached_input is None else price.cached_input)
+        + (writes - for_an_hour) * _find_write_price(price, "5m")
+        + for_an_hour * _find_write_price(price, "1h")
+        + usage.output_tokens * _to_quarters(price.output)
+    )
+    return (quarters + 2000) // 4000
+
+
+def compute_most(price: Price, usage: Usage, *, writes_for: CacheTtl | None) -> int:
+    """The most that `usage` costs, in nano-USD, whatever of the prompt the backend writes to its cache, for as long as
+    `writes_for` at the most; None: it writes nothing that it charges for."""
+    prices = [_to_quarters(price.input)]
+    if writes_for is not None or price.cache_write is not None:
+        prices.append(_find_write_price(price, "5m"))
+    if writes_for == "1h":
+        prices.append(_find_write_price(price, "1h"))
+    return (usage.input_tokens * max(prices) + usage.output_tokens * _to_quarters(price.output) + 2000) // 4000
 
 
 def to_nano_usd(usd: float) -> int:
@@ -66,9 +104,18 @@ def to_usd(nano: int) -> float:
     return nano / NANO
 
 
-def _to_pico(usd_per_million: float) -> int:
-    """A price as whole pico-USD per token: six decimals of a dollar per million."""
-    return round(usd_per_million * 1_000_000)
+def _find_write_price(price: Price, ttl: CacheTtl) -> int:
+    """What a token costs that is written to the cache, in quarters of a pico-USD."""
+    own = price.cache_write if ttl == "5m" else price.cache_write_1h
+    if own is not None:
+        return _to_quarters(own)
+    return _to_quarters(price.input) * (5 if ttl == "5m" else 8) // 4
+
+
+def _to_quarters(usd_per_million: float) -> int:
+    """A price as quarters of a pico-USD per token: whole numbers for six decimals of a dollar per million and for 1.25
+    times as much."""
+    return 4 * round(usd_per_million * 1_000_000)
 
 
 # The registry keeps each version for good, so that every cost can be told from its tokens.

@@ -1,5 +1,6 @@
 """The backends of policies: where a model answers, and the protocol for asking it."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal, Protocol
 
@@ -7,7 +8,8 @@ from pydantic import Discriminator, Field, Tag
 
 from rlaas.chat import ChatCall, Completion, Delta
 from rlaas.metering.prices import ModelName
-from rlaas.policies.hosts import ANTHROPIC, OPENAI, BaseUrl, SecretName
+from rlaas.policies.hosts import ANTHROPIC, OPENAI, OPENROUTER, BaseUrl, SecretName, find_host, is_openai
+from rlaas.prompt_cache import CacheTtl
 from rlaas.wire import WireModel
 
 Timeout = Annotated[float, Field(gt=0, le=900)]
@@ -71,6 +73,39 @@ BackendSpec = Annotated[
     Discriminator(lambda value: value.get("kind", "sagemaker") if isinstance(value, dict) else getattr(value, "kind", None)),
 ]
 """Where a policy's model answers; without a `kind` it is a SageMaker endpoint."""
+
+
+_CACHES_ON_BEDROCK = re.compile(r"anthropic\.claude-(?!instant|v2|3-(?:haiku|sonnet|opus)|3-5-sonnet)|amazon\.nova-")
+_WRITES_FOR_NOTHING = re.compile(r"(?:ft:)?(?:gpt-(?:3|4|5(?:\.[0-5])?(?![\d.]))|chatgpt-|o\d)")
+_KEEPS_AN_HOUR = re.compile(r"claude-(?:opus|sonnet|haiku)-4-[5-9]\b|claude-[a-z]+-(?:[5-9]|\d\d)\b")
+"""By Bedrock's guide to prompt caching. A model that cannot do it refuses a request with marks."""
+
+
+def find_cache_marks(backend: BackendSpec) -> CacheTtl | None:
+    """The longest that the backend's cache keeps a prompt where a request marks it; None where it takes no marks."""
+    match backend:
+        case AnthropicBackend():
+            return "1h"
+        case BedrockBackend():
+            if not _CACHES_ON_BEDROCK.search(backend.model):
+                return None
+            return "1h" if _KEEPS_AN_HOUR.search(backend.model) else "5m"
+        case OpenAIBackend():
+            return "1h" if find_host(backend.base_url) == OPENROUTER else None
+        case SageMakerBackend():
+            return None
+
+
+def find_cache_writes(backend: BackendSpec, call: ChatCall) -> CacheTtl | None:
+    """The longest for which the backend may write the prompt of `call` to a cache and charge for it; None: it does not.
+
+    OpenAI writes by itself, and charges for it from GPT-5.6 on.
+    """
+    longest, marked = find_cache_marks(backend), call.writes_for
+    if longest is not None and marked is not None:
+        return "5m" if "5m" in (longest, marked) else "1h"
+    writes_itself = isinstance(backend, OpenAIBackend) and is_openai(find_host(backend.base_url))
+    return "5m" if writes_itself and not _WRITES_FOR_NOTHING.match(backend.model) else None
 
 
 class Backend(Protocol):

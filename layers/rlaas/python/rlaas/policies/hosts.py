@@ -8,6 +8,7 @@ from pydantic import Field
 
 OPENAI = "api.openai.com"
 ANTHROPIC = "api.anthropic.com"
+OPENROUTER = "openrouter.ai"
 _AZURE = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
 
 _HOST = re.compile(r"https?://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::\d{1,5})?(?:/.*)?", re.DOTALL)

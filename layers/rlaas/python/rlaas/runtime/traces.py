@@ -172,6 +172,7 @@ class _Call:
             "gen_ai.usage.input_tokens": usage.input_tokens if usage else None,
             "gen_ai.usage.output_tokens": usage.output_tokens if usage else None,
             "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens if usage and usage.cached_tokens else None,
+            "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens if usage and usage.cache_write_tokens else None,
             "gen_ai.request.choice.count": _keep_small_number(self.call.parameters.get("n")),
             **{
                 name: _keep_small_number(self.call.parameters.get(parameter))

@@ -17,12 +17,13 @@ Group = Literal["day", "skill", "policy", "key"]
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What was used. `cached_tokens` are some of `input_tokens`."""
+    """What was used. `cached_tokens`, and `cache_write_tokens`, are some of `input_tokens`."""
 
     requests: int = 0
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    cache_write_tokens: int = 0
     cost_nano_usd: int = 0
 
     def __add__(self, other: "Tally") -> "Tally":
@@ -67,7 +68,14 @@ def count_usage(stored: StoredEvent) -> tuple[Account, Tally] | None:
     if usage is None:
         return None
     account = Account(stored.tenant_id, stored.received_at.astimezone(UTC).date(), stored.skill, stored.policy_id or "", event.key_id or "")
-    return account, Tally(1, usage.input_tokens, usage.cached_tokens, usage.output_tokens, to_nano_usd(event.cost_usd or 0.0))
+    return account, Tally(
+        requests=1,
+        input_tokens=usage.input_tokens,
+        cached_tokens=usage.cached_tokens,
+        output_tokens=usage.output_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        cost_nano_usd=to_nano_usd(event.cost_usd or 0.0),
+    )
 
 
 def group_tallies(accounts: Iterable[tuple[Account, Tally]], by: Sequence[Group]) -> list[tuple[dict[Group, str | None], Tally]]:

@@ -183,5 +183,5 @@ def _split_by_transaction(pending: _Pending) -> tuple[_Pending, _Pending]:
 
 def _read_account(tenant_id: str, item: Mapping[str, str]) -> tuple[Account, Tally]:
     day, skill, policy_id, key_id = parse_usage_sort_key(item["sk"])
-    tally = Tally(**{field.name: int(item[field.name]) for field in fields(Tally)})
+    tally = Tally(**{field.name: int(item.get(field.name, 0)) for field in fields(Tally)})
     return Account(tenant_id, day, skill, policy_id, key_id), tally

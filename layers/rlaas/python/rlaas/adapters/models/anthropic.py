@@ -2,18 +2,17 @@
 
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.models.answer_repair import NO_ARGUMENTS, repair_completion, repair_deltas
-from rlaas.adapters.models.openai_parameters import NamedTool, Parameters, group_turns, join_system_texts, read_parameters
+from rlaas.adapters.models.anthropic_requests import VENDOR, messages_body
 from rlaas.adapters.models.trace_context import context_headers
 from rlaas.adapters.models.vendor_failures import blame_translation, failure, make_usage
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
 from rlaas.adapters.models.vendor_json import CountOrNone, OrNone, read_json
-from rlaas.adapters.models.vendor_parts import anthropic_block
 from rlaas.chat import (
     BackendFailed,
     CalledFunction,
@@ -22,28 +21,21 @@ from rlaas.chat import (
     Completion,
     Delta,
     JsonObject,
-    Message,
     Processing,
     ToolCall,
     ToolCallDelta,
     Usage,
     arguments_text,
-    read_arguments,
 )
-from rlaas.errors import InvalidInput, RlaasError
-from rlaas.inference.anthropic_words import FINISH_REASONS, PARAMETERS, SERVICE_TIERS, TOOL_CHOICES
+from rlaas.errors import RlaasError
+from rlaas.inference.anthropic_words import FINISH_REASONS, PARAMETERS, SERVICE_TIERS
 from rlaas.policies.backend import AnthropicBackend
 from rlaas.policies.hosts import find_host
 
-VENDOR = "Anthropic"
 VERSION = "2023-06-01"
-SUPPORTED = frozenset(Parameters.model_fields)
-# The API's own defaults. Its newer models refuse these parameters, and some refuse both together.
-DEFAULTS: Mapping[str, JsonValue] = {"temperature": 1, "top_p": 1}
 _PARAMETER = re.compile(r"`?([a-z_]{1,32})\b")
 _OPENAI_NAMES: Mapping[str, str] = {**PARAMETERS, "prompt": "messages"}
 """OpenAI's names of the parameters in the API's messages. `prompt` begins the one about a prompt that is too long."""
-_TOOL_CHOICES = {openai: anthropic for anthropic, openai in TOOL_CHOICES.items()}
 
 
 class _Block(BaseModel):
@@ -59,10 +51,16 @@ class _OutputDetails(BaseModel):
     thinking_tokens: CountOrNone = None
 
 
+class _CacheCreation(BaseModel):
+    ephemeral_5m_input_tokens: CountOrNone = None
+    ephemeral_1h_input_tokens: CountOrNone = None
+
+
 class _Usage(BaseModel):
     input_tokens: Annotated[int | None, OrNone] = None
     output_tokens: Annotated[int | None, OrNone] = None
     cache_creation_input_tokens: CountOrNone = None
+    cache_creation: Annotated[_CacheCreation | None, OrNone] = None
     cache_read_input_tokens: CountOrNone = None
     output_tokens_details: Annotated[_OutputDetails | None, OrNone] = None
     service_tier: Annotated[str | None, OrNone] = None
@@ -72,12 +70,16 @@ class _Usage(BaseModel):
         it. None where the vendor does not say both counts."""
         if self.input_tokens is None or self.output_tokens is None:
             return None
-        cached = self.cache_read_input_tokens or 0
+        cached, by_ttl = self.cache_read_input_tokens or 0, self.cache_creation or _CacheCreation()
+        for_an_hour = by_ttl.ephemeral_1h_input_tokens or 0
+        writes = max(self.cache_creation_input_tokens or 0, (by_ttl.ephemeral_5m_input_tokens or 0) + for_an_hour)
         thought = self.output_tokens_details.thinking_tokens if self.output_tokens_details is not None else None
         return make_usage(
-            input_tokens=self.input_tokens + (self.cache_creation_input_tokens or 0) + cached,
+            input_tokens=self.input_tokens + writes + cached,
             output_tokens=self.output_tokens,
             cached_tokens=cached,
+            cache_write_tokens=writes,
+            cache_write_1h_tokens=for_an_hour,
             reasoning_tokens=thought or 0,
         )
 
@@ -172,77 +174,6 @@ class AnthropicMessages:
     def _headers(self, backend: AnthropicBackend, call: ChatCall) -> Mapping[str, str]:
         key = self._secrets.key(call.tenant_id, backend.secret, base_url=backend.base_url, own_host=backend.OWN_HOST)
         return {"x-api-key": key, "anthropic-version": VERSION, **context_headers(call)}
-
-
-def messages_body(model: str, call: ChatCall) -> JsonObject:
-    """The Messages API's request. Raises: InvalidInput naming the parameter that it does not take, or `max_tokens`,
-    which it requires."""
-    parameters = read_parameters(VENDOR, call.parameters, SUPPORTED, defaults=DEFAULTS)
-    if parameters.longest is None:
-        raise InvalidInput(f"{VENDOR} needs max_tokens", param="max_tokens")
-    body: JsonObject = {"model": model, "max_tokens": parameters.longest, "messages": [_turn(*turn) for turn in group_turns(call.messages)]}
-    output: JsonObject = {}
-    if parameters.response_format is not None:
-        output["format"] = {"type": "json_schema", "schema": parameters.response_format.json_schema.json_schema}
-    if parameters.reasoning_effort is not None:
-        output["effort"] = parameters.reasoning_effort
-    optional: JsonObject = {
-        "system": join_system_texts(call.messages),
-        "temperature": parameters.temperature,
-        "top_p": parameters.top_p,
-        "top_k": parameters.top_k,
-        "stop_sequences": list[JsonValue](parameters.stops),
-        "tools": _tools(parameters),
-        "tool_choice": _tool_choice(parameters),
-        "output_config": output,
-        "metadata": {"user_id": parameters.user} if parameters.user else None,
-    }
-    return body | {name: value for name, value in optional.items() if value not in (None, "", [], {})}
-
-
-def _turn(role: Literal["user", "assistant"], messages: Iterable[Message]) -> JsonValue:
-    return {"role": role, "content": [block for message in messages for block in _blocks(message)]}
-
-
-def _blocks(message: Message) -> Iterator[JsonValue]:
-    if message.role == "tool":
-        content: JsonValue = list(_pieces(message)) if message.parts else message.content
-        yield {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": content}
-        return
-    yield from _pieces(message)
-    for call in message.tool_calls:
-        yield {"type": "tool_use", "id": call.id, "name": call.function.name, "input": read_arguments(call)}
-
-
-def _pieces(message: Message) -> Iterator[JsonValue]:
-    for piece in message.pieces():
-        yield {"type": "text", "text": piece} if isinstance(piece, str) else anthropic_block(VENDOR, piece)
-
-
-def _tools(parameters: Parameters) -> list[JsonValue]:
-    tools: list[JsonValue] = []
-    for tool in parameters.tools or ():
-        function = tool.function
-        definition: JsonObject = {"name": function.name, "input_schema": function.parameters}
-        if function.description:
-            definition["description"] = function.description
-        if function.strict:
-            definition["strict"] = True
-        tools.append(definition)
-    return tools
-
-
-def _tool_choice(parameters: Parameters) -> JsonObject | None:
-    choice: JsonObject | None = None
-    if not parameters.tools:
-        return None
-    if isinstance(parameters.tool_choice, NamedTool):
-        choice = {"type": "tool", "name": parameters.tool_choice.function.name}
-    elif parameters.tool_choice is not None:
-        choice = {"type": _TOOL_CHOICES[parameters.tool_choice]}
-    if parameters.parallel_tool_calls is False and parameters.tool_choice != "none":
-        choice = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
-    return choice
 
 
 def read_completion(content: bytes) -> Completion:

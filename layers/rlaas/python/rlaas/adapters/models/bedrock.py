@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError, EventStreamError, ParamValidationEr
 from pydantic import JsonValue
 
 from rlaas.adapters.models.answer_repair import NO_ARGUMENTS, repair_completion, repair_deltas
-from rlaas.adapters.models.openai_parameters import NamedTool, Parameters, group_turns, join_system_texts, read_parameters
+from rlaas.adapters.models.openai_parameters import NamedTool, Parameters, cut_system_texts, group_turns, join_system_texts, read_parameters
 from rlaas.adapters.models.sagemaker import aws_failures, whole_seconds
 from rlaas.adapters.models.trace_context import trace_header
 from rlaas.adapters.models.vendor_failures import blame_translation, failure, make_usage, retry_after_s
@@ -36,7 +36,9 @@ from rlaas.chat import (
     read_arguments,
 )
 from rlaas.errors import RlaasError
-from rlaas.policies.backend import BedrockBackend
+from rlaas.parts import Part
+from rlaas.policies.backend import BedrockBackend, find_cache_marks
+from rlaas.prompt_cache import CacheTtl, find_longest
 
 if TYPE_CHECKING:
     from types_boto3_bedrock_runtime import BedrockRuntimeClient
@@ -126,7 +128,7 @@ class BedrockModels:
 def converse_request(model: str, call: ChatCall) -> dict[str, Any]:
     """Converse's arguments. Raises: InvalidInput naming the parameter that it does not take."""
     parameters = read_parameters(VENDOR, call.parameters, SUPPORTED, defaults=_ANTHROPIC_DEFAULTS if "anthropic." in model else None)
-    system = join_system_texts(call.messages)
+    cache = _Cache(model)
     inference: JsonObject = {
         "maxTokens": parameters.longest,
         "temperature": parameters.temperature,
@@ -135,41 +137,68 @@ def converse_request(model: str, call: ChatCall) -> dict[str, Any]:
     }
     request: dict[str, object] = {
         "modelId": model,
-        "messages": [_turn(*turn) for turn in group_turns(call.messages)],
-        "system": [{"text": system}] if system else None,
+        "messages": [_turn(*turn, cache) for turn in group_turns(call.messages)],
+        "system": _system(call.messages, cache),
         "inferenceConfig": {name: value for name, value in inference.items() if value is not None},
-        "toolConfig": _tool_config(parameters),
+        "toolConfig": _tool_config(parameters, call.tool_marks, cache),
         "outputConfig": _output_config(parameters),
         "requestMetadata": trace_header(call),
     }
     return {name: value for name, value in request.items() if value}
 
 
-def _turn(role: Literal["user", "assistant"], messages: Iterable[Message]) -> dict[str, object]:
-    return {"role": role, "content": [block for message in messages for block in _blocks(message)]}
+class _Cache:
+    """The points up to which Bedrock keeps a prompt of the model in its cache: none where the model would refuse
+    them."""
+
+    def __init__(self, model: str) -> None:
+        self._longest = find_cache_marks(BedrockBackend(model=model))
+        self.takes_tools = "amazon.nova" not in model
+
+    def points(self, ttl: CacheTtl | None) -> list[dict[str, object]]:
+        """The block that keeps what is before it for `ttl`, if any."""
+        if ttl is None or self._longest is None:
+            return []
+        for_an_hour = {"ttl": "1h"} if ttl == self._longest == "1h" else {}
+        return [{"cachePoint": {"type": "default", **for_an_hour}}]
 
 
-def _blocks(message: Message) -> Iterator[dict[str, object]]:
+def _system(messages: Iterable[Message], cache: _Cache) -> list[dict[str, object]]:
+    texts = cut_system_texts(messages)
+    if not any(cache.points(ttl) for _, ttl in texts):
+        return [{"text": text}] if (text := join_system_texts(messages)) else []
+    return [block for text, ttl in texts for block in ({"text": text}, *cache.points(ttl))]
+
+
+def _turn(role: Literal["user", "assistant"], messages: Iterable[Message], cache: _Cache) -> dict[str, object]:
+    return {"role": role, "content": [block for message in messages for block in _blocks(message, cache)]}
+
+
+def _blocks(message: Message, cache: _Cache) -> Iterator[dict[str, object]]:
     if message.role == "tool":
-        content = list(_pieces(message)) if message.parts else [{"text": message.content}]
+        content = [_piece(piece) for piece in message.pieces()] if message.parts else [{"text": message.content}]
         yield {"toolResult": {"toolUseId": message.tool_call_id, "content": content}}
-        return
-    yield from _pieces(message)
+        ttl = find_longest(message.list_cache_ttls())  # inside of a result there is no point
+    else:
+        for piece, ttl_there in message.marked_pieces():
+            yield _piece(piece)
+            yield from cache.points(ttl_there)
+        ttl = message.ends_cached_for
     for call in message.tool_calls:
         yield {"toolUse": {"toolUseId": call.id, "name": call.function.name, "input": read_arguments(call)}}
+    yield from cache.points(ttl)
 
 
-def _pieces(message: Message) -> Iterator[dict[str, object]]:
-    for piece in message.pieces():
-        yield {"text": piece} if isinstance(piece, str) else bedrock_block(VENDOR, piece)
+def _piece(piece: str | Part) -> dict[str, object]:
+    return {"text": piece} if isinstance(piece, str) else bedrock_block(VENDOR, piece)
 
 
-def _tool_config(parameters: Parameters) -> JsonObject | None:
+def _tool_config(parameters: Parameters, marks: Mapping[int, CacheTtl], cache: _Cache) -> dict[str, object] | None:
     """Converse's tools; None where none may be called, since Converse has no tool choice `none`."""
     if not parameters.tools or parameters.tool_choice == "none":
         return None
-    tools: list[JsonValue] = []
-    for tool in parameters.tools:
+    tools: list[dict[str, object]] = []
+    for place, tool in enumerate(parameters.tools):
         function = tool.function
         definition: JsonObject = {"name": function.name, "inputSchema": {"json": function.parameters}}
         if function.description:
@@ -177,7 +206,8 @@ def _tool_config(parameters: Parameters) -> JsonObject | None:
         if function.strict:
             definition["strict"] = True
         tools.append({"toolSpec": definition})
-    config: JsonObject = {"tools": tools}
+        tools += cache.points(marks.get(place)) if cache.takes_tools else ()
+    config: dict[str, object] = {"tools": tools}
     if isinstance(parameters.tool_choice, NamedTool):
         config["toolChoice"] = {"tool": {"name": parameters.tool_choice.function.name}}
     elif parameters.tool_choice is not None:
@@ -260,8 +290,15 @@ def _usage(usage: "TokenUsageTypeDef | None") -> Usage | None:
     if usage is None:
         return None
     cached = usage.get("cacheReadInputTokens", 0)
-    input_tokens = usage["inputTokens"] + cached + usage.get("cacheWriteInputTokens", 0)
-    return make_usage(input_tokens=input_tokens, output_tokens=usage["outputTokens"], cached_tokens=cached)
+    writes_by_ttl = [(one["ttl"], one["inputTokens"]) for one in usage.get("cacheDetails", ())]
+    writes = max(usage.get("cacheWriteInputTokens", 0), sum(tokens for _, tokens in writes_by_ttl))
+    return make_usage(
+        input_tokens=usage["inputTokens"] + cached + writes,
+        output_tokens=usage["outputTokens"],
+        cached_tokens=cached,
+        cache_write_tokens=writes,
+        cache_write_1h_tokens=sum(tokens for ttl, tokens in writes_by_ttl if ttl == "1h"),
+    )
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
 from rlaas.adapters.models.vendor_parts import check_openai_parts
 from rlaas.chat import ChatCall, Completion, Delta
 from rlaas.errors import RlaasError
-from rlaas.policies.backend import OpenAIBackend
+from rlaas.policies.backend import OpenAIBackend, find_cache_marks
 from rlaas.policies.hosts import find_host, is_openai
 
 
@@ -64,7 +64,7 @@ def _read_refusal(vendor: str, refusal: VendorRefused, url: str, headers: Mappin
 
 def _body(vendor: str, backend: OpenAIBackend, call: ChatCall, *, stream: bool) -> dict[str, JsonValue]:
     check_openai_parts(vendor, call.messages)
-    body = chat_body(call, stream=stream, model=backend.model)
+    body = chat_body(call, stream=stream, model=backend.model, marked=find_cache_marks(backend) is not None)
     # OpenAI's reasoning models take only the new name of `max_tokens`; some other servers know only the old one.
     if _is_openai(backend) and "max_tokens" in body:
         body.setdefault("max_completion_tokens", body.pop("max_tokens"))

@@ -6,21 +6,38 @@ from collections.abc import Iterable, Mapping
 from pydantic import JsonValue
 
 from rlaas.adapters.models.vendor_failures import failure
-from rlaas.chat import ChatCall
+from rlaas.chat import ChatCall, Message, make_piece
 from rlaas.errors import RlaasError
+from rlaas.prompt_cache import CacheTtl
 
 
-def chat_body(call: ChatCall, *, stream: bool, model: str | None = None) -> dict[str, JsonValue]:
-    """The request's body: every parameter as it is, without nulls. A stream is always asked to end with its usage."""
+def chat_body(call: ChatCall, *, stream: bool, model: str | None = None, marked: bool = False) -> dict[str, JsonValue]:
+    """The request's body: every parameter as it is, without nulls; if `marked` with the marks of the prompt's cache.
+    A stream is always asked to end with its usage."""
     body: dict[str, JsonValue] = {name: value for name, value in call.parameters.items() if value is not None}
     body.pop("stream_options", None)
     if model is not None:
         body["model"] = model
-    body["messages"] = [message.plain() for message in call.messages]
+    body["messages"] = [_mark_message(message) if marked else message.plain() for message in call.messages]
+    if marked and call.tool_marks and isinstance(tools := body.get("tools"), list):
+        body["tools"] = [_mark(tool, call.tool_marks.get(place)) for place, tool in enumerate(tools) if isinstance(tool, dict)]
     if stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
     return body
+
+
+def _mark_message(message: Message) -> dict[str, JsonValue]:
+    """The message with its marks, which OpenRouter takes as Anthropic's on the parts of a content."""
+    plain, marked = message.plain(), [*message.marked_pieces()]
+    ttls = [*(ttl for _, ttl in marked[:-1]), *(message.ends_cached_for or ttl for _, ttl in marked[-1:])]
+    if any(ttl is not None for ttl in ttls):
+        plain["content"] = [_mark(make_piece(piece), ttl) for (piece, _), ttl in zip(marked, ttls, strict=True)]
+    return plain
+
+
+def _mark(part: dict[str, JsonValue], ttl: CacheTtl | None) -> dict[str, JsonValue]:
+    return part if ttl is None else {**part, "cache_control": {"type": "ephemeral", **({"ttl": ttl} if ttl == "1h" else {})}}
 
 
 def read_refusal(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 from rlaas.adapters.models.vendor_failures import select_parameters
 from rlaas.chat import JsonObject, Message
 from rlaas.errors import InvalidInput
+from rlaas.prompt_cache import CacheTtl
 
 
 class _Strict(BaseModel):
@@ -109,6 +110,17 @@ def read_parameters(
 def join_system_texts(messages: Iterable[Message]) -> str:
     """The texts of all system messages, separated by blank lines."""
     return "\n\n".join(message.content for message in messages if message.role == "system")
+
+
+def cut_system_texts(messages: Iterable[Message]) -> list[tuple[str, CacheTtl | None]]:
+    """The same, cut where a cache is to keep the prompt, and for how long it is to; blank pieces are left out."""
+    pieces: list[tuple[str, CacheTtl | None]] = []
+    for message in messages:
+        if message.role != "system":
+            continue
+        texts = [(piece, ttl) for piece, ttl in message.marked_pieces() if isinstance(piece, str)]
+        pieces += [*texts[:-1], *((text, message.ends_cached_for or ttl) for text, ttl in texts[-1:])]
+    return pieces
 
 
 def group_turns(messages: Iterable[Message]) -> list[tuple[Literal["user", "assistant"], list[Message]]]:

@@ -11,6 +11,7 @@ from rlaas.chat import Usage
 
 class _Details(BaseModel):
     cached_tokens: CountOrNone = None
+    cache_write_tokens: CountOrNone = None
     reasoning_tokens: CountOrNone = None
 
 
@@ -43,15 +44,26 @@ class ReportedUsage(BaseModel):
             return None
         cached, thought = self._count_cached(), self._count_thoughts()
         unexplained = (self.total_tokens or 0) - prompt - answer
-        cache = cached + (self.cache_creation_input_tokens or 0)
-        if cached > prompt or (0 < unexplained == cache):  # like Anthropic's counts, which leave cached tokens out
+        writes = self._count_written()
+        cache = cached + writes
+        if cache > prompt or (0 < unexplained == cache):  # like Anthropic's counts, which leave cached tokens out
             prompt, unexplained = prompt + cache, 0
         # xAI counts thoughts apart from the answer, and Gemini counts them in the total only.
         if thought > answer or (0 < unexplained == thought):
             answer += thought
         elif unexplained > 0:
             answer, thought = answer + unexplained, thought or unexplained
-        return make_usage(input_tokens=prompt, output_tokens=answer, cached_tokens=cached, reasoning_tokens=thought)
+        return make_usage(
+            input_tokens=prompt,
+            output_tokens=answer,
+            cached_tokens=cached,
+            cache_write_tokens=min(writes, max(0, prompt - cached)),
+            reasoning_tokens=thought,
+        )
+
+    def _count_written(self) -> int:
+        details = (self.prompt_tokens_details, self.input_tokens_details)
+        return max(self.cache_creation_input_tokens or 0, *(one.cache_write_tokens or 0 for one in details if one is not None), 0)
 
     def _count_cached(self) -> int:
         details = (self.prompt_tokens_details, self.input_tokens_details)

@@ -196,8 +196,14 @@ def _write_result(tool: str, message: Message) -> Message:
     """A tool's result as a text of the user."""
     content = message.content if _has_content(message) else EMPTY_RESULT
     words = f"{tool} answered: "
+    return prefix(message.model_copy(update={"role": "user", "content": content, "tool_call_id": None}), words)
+
+
+def prefix(message: Message, words: str) -> Message:
+    """The message with `words` before its text."""
     parts = tuple(part.model_copy(update={"at": part.at + len(words)}) for part in message.parts)
-    return message.model_copy(update={"role": "user", "content": words + content, "parts": parts, "tool_call_id": None})
+    marks = tuple(mark if mark.at is None else mark.model_copy(update={"at": mark.at + len(words)}) for mark in message.cache_marks)
+    return message.model_copy(update={"content": words + message.content, "parts": parts, "cache_marks": marks})
 
 
 def _has_content(message: Message) -> bool:

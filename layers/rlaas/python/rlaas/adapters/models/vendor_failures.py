@@ -123,14 +123,24 @@ def select_parameters(
     return selection
 
 
-def make_usage(*, input_tokens: int, output_tokens: int, cached_tokens: int = 0, reasoning_tokens: int = 0) -> Usage | None:
+def make_usage(
+    *,
+    input_tokens: int,
+    output_tokens: int,
+    cached_tokens: int = 0,
+    cache_write_tokens: int = 0,
+    cache_write_1h_tokens: int = 0,
+    reasoning_tokens: int = 0,
+) -> Usage | None:
     """A vendor's counts of tokens; None where they cannot be true (negative, or far too large), so that they are
-    estimated instead."""
+    estimated instead. What was written to the cache for an hour is some of what was written."""
     try:
         return Usage(
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             cached_tokens=cached_tokens,
+            cache_write_tokens=cache_write_tokens,
+            cache_write_1h_tokens=min(cache_write_1h_tokens, cache_write_tokens),
             reasoning_tokens=min(reasoning_tokens, max(0, output_tokens)),
         )
     except ValidationError:

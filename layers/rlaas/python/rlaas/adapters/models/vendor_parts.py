@@ -32,7 +32,7 @@ def check_openai_parts(vendor: str, messages: Iterable[Message]) -> None:
                 raise refuse_part(vendor, part, " by its link: send its data")
 
 
-def anthropic_block(vendor: str, part: Part) -> JsonValue:
+def anthropic_block(vendor: str, part: Part) -> dict[str, JsonValue]:
     """The part as a block of the Messages API: an `image`, or a PDF as a `document`, by its data in base64 or by its
     link. Raises: PartRefused for a sound, and for a file that is no PDF; InvalidInput for a part without its `url`,
     which was read from the store."""

@@ -24,8 +24,8 @@ def _make_groups_optional(schema: dict[str, JsonValue]) -> None:
 
 
 class UsageSum(WireModel):
-    """Requests, tokens (`cached_tokens` are some of `input_tokens`) and US dollars of one group; only the fields that
-    usage is group_tallies by are there."""
+    """Requests, tokens (`cached_tokens` and `cache_write_tokens` are some of `input_tokens`) and US dollars of one
+    group; only the fields that usage is grouped by are there."""
 
     model_config = ConfigDict(json_schema_extra=_make_groups_optional)
 
@@ -37,6 +37,7 @@ class UsageSum(WireModel):
     input_tokens: int = Field(ge=0)
     cached_tokens: int = Field(ge=0)
     output_tokens: int = Field(ge=0)
+    cache_write_tokens: int = Field(ge=0)
     cost_usd: float = Field(ge=0)
 
 

@@ -219,7 +219,8 @@ def _replace_documents(documents: Sequence[Document], texts: Sequence[str]) -> t
 
 def _replace_texts(messages: Sequence[Message], texts: Sequence[str]) -> tuple[Message, ...]:
     """The messages with `texts`, in the order of `_list_texts`, in place of their own; unchanged messages stay the same
-    objects. Where a text changes, the images in it go before it, since their places are not known any more."""
+    objects. Where a text changes, the images in it go before it, since their places are not known any more, and its
+    last cache mark goes to the end."""
     rest = iter(texts)
     result = []
     for message in messages:
@@ -234,6 +235,7 @@ def _replace_texts(messages: Sequence[Message], texts: Sequence[str]) -> tuple[M
             for call, text in zip(message.tool_calls, arguments, strict=True)
         )
         parts = tuple(part.model_copy(update={"at": 0}) for part in message.parts)
-        changes = {"content": content, "reasoning_content": thoughts, "tool_calls": calls, "parts": parts}
+        marks = tuple(mark.model_copy(update={"at": None}) for mark in message.cache_marks[-1:])
+        changes = {"content": content, "reasoning_content": thoughts, "tool_calls": calls, "parts": parts, "cache_marks": marks}
         result.append(message.model_copy(update=changes))
     return tuple(result)
