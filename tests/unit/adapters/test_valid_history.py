@@ -14,13 +14,14 @@ from rlaas.adapters.models.anthropic_requests import messages_body
 from rlaas.adapters.models.bedrock import converse_request
 from rlaas.adapters.models.history_rules import find_rules
 from rlaas.adapters.models.valid_history import make_valid
-from rlaas.chat import Choice, Completion, Delta, Message, ToolCall, ToolCallDelta
+from rlaas.chat import ChatCall, Choice, Completion, Delta, Message, ToolCall, ToolCallDelta
 from rlaas.errors import InvalidInput
 from rlaas.inference.messages import MessagesRequest
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 from tests.fakes.vendor_rules import check_anthropic_request, check_converse_request
 from tests.unit.adapters.histories import (
     ANY_MESSAGES,
+    IMAGE,
     SCHEMAS,
     call,
     illustrated_histories,
@@ -56,6 +57,87 @@ def anthropic(model: str, messages: Sequence[Message], parameters: dict[str, Jso
 
 def bedrock(model: str, messages: Sequence[Message], parameters: dict[str, JsonValue] | None = None) -> dict[str, Any]:
     return converse_request(model, valid(BedrockBackend(model=model), messages, parameters).call)
+
+
+NAMED = [
+    Message(role="system", content="Be brief.", name="rules"),
+    Message(role="user", content="Hi.", name="Ann"),
+    Message(role="assistant", content="Hello.", name="bot"),
+    Message(role="user", content="Hey.", name="<PERSON>"),
+]
+
+
+@pytest.mark.parametrize("spec", [OPENAI, DEEPSEEK, ANY_SERVER, VLLM])
+def test_a_speakers_name_goes_to_servers_that_take_it(spec: BackendSpec) -> None:
+    sent = openai(spec, NAMED)
+    assert [message.get("name") for message in sent] == ["rules", "Ann", "bot", None]
+    assert sent[-1]["content"] == "<PERSON>: Hey."  # as it was stored, masked: OpenAI takes no such name
+
+
+@pytest.mark.parametrize("host", ["api.mistral.ai", "api.groq.com", "api.cerebras.ai", "generativelanguage.googleapis.com"])
+def test_a_users_name_stands_before_the_text_where_the_server_refuses_it(host: str) -> None:
+    sent = openai(OpenAIBackend(model="m", base_url=f"https://{host}/v1"), NAMED)
+    assert not any("name" in message for message in sent)
+    assert [message["content"] for message in sent[:4]] == ["rules: Be brief.", "Ann: Hi.", "Hello.", "<PERSON>: Hey."]
+
+
+def test_a_users_name_stands_before_the_text_for_vendors_with_another_api() -> None:
+    body = anthropic("claude-sonnet-4-5", NAMED)
+    assert body["system"] == "rules: Be brief."
+    assert [block["text"] for turn in body["messages"] for block in turn["content"]] == ["Ann: Hi.", "Hello.", "<PERSON>: Hey."]
+    illustrated = Message(role="user", content="See", name="Ann", parts=(IMAGE.model_copy(update={"at": 3}),))
+    [turn] = bedrock("amazon.nova-pro-v1:0", [illustrated])["messages"]
+    assert [next(iter(block)) for block in turn["content"]] == ["text", "image"]
+    assert turn["content"][0] == {"text": "Ann: See"}
+    assert anthropic("claude-sonnet-4-5", [said("user", "x"), Message(role="user", content=" ", name="Ann")])["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "x"}]}
+    ]
+
+
+def offer(*names: str) -> dict[str, JsonValue]:
+    return {"tools": [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in names]}
+
+
+def allow(mode: str, *names: str) -> dict[str, JsonValue]:
+    tools: JsonValue = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}}
+
+
+def test_allowed_tools_have_the_names_that_the_tools_have() -> None:
+    sent = valid(OPENAI, [said("user", "x")], {**offer("find.order", "refund"), **allow("required", "find.order")}).call.parameters
+    [first, _] = sent["tools"]  # type: ignore[misc]
+    new = first["function"]["name"]  # type: ignore[call-overload, index]
+    assert new != "find.order"
+    assert sent["tool_choice"] == allow("required", new)["tool_choice"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("spec", [MISTRAL, ANY_SERVER, VLLM, AnthropicBackend(model="claude", secret="s"), BedrockBackend(model="nova")])
+def test_a_vendor_without_allowed_tools_is_offered_those_alone(spec: BackendSpec) -> None:
+    parameters = {**offer("a", "b", "c"), **allow("required", "c", "b")}
+    call = valid(spec, [said("user", "x")], parameters).call
+    assert call.parameters == {"max_tokens": 64, **offer("b", "c"), "tool_choice": "required"}
+
+
+def test_the_mark_of_an_allowed_tool_stays_with_it() -> None:
+    parameters = {**offer("a", "b"), **allow("auto", "b")}
+    call = ChatCall((said("user", "x"),), parameters, "acme", tool_marks={0: "1h", 1: "5m"})
+    assert make_valid(call, find_rules(ANY_SERVER)).call.tool_marks == {0: "5m"}
+    assert make_valid(call, find_rules(OPENAI)).call.tool_marks == {0: "1h", 1: "5m"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "param"),
+    [
+        (allow("auto", "unknown"), "tool_choice"),
+        (allow("maybe", "a"), "tool_choice.allowed_tools.mode"),
+        ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.allowed_tools"),
+        (allow("auto"), "tool_choice.allowed_tools.tools"),
+    ],
+)
+def test_a_choice_that_allows_nothing_is_refused_by_its_field(choice: dict[str, JsonValue], param: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        valid(ANY_SERVER, [said("user", "x")], {**offer("a"), **choice})
+    assert refusal.value.param == param
 
 
 @given(st.sampled_from(list(CLAUDES)), illustrated_histories() | openai_histories(), parameters_of_calls())

@@ -106,6 +106,15 @@ def test_parameters_reach_the_model_by_their_names_in_a_chat(client: openai.Open
     assert response.tools[0].to_dict() == TOOLS[0]
 
 
+def test_a_model_without_allowed_tools_is_offered_those_alone(client: openai.OpenAI, model: ModelServer) -> None:
+    other: Any = {**TOOLS[0], "name": "refund"}
+    choice: Any = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "refund"}]}
+    response = client.responses.create(model=MODEL, input="hello", tools=[*TOOLS, other], tool_choice=choice)
+    body = model.requests[0].body
+    assert ([tool["function"]["name"] for tool in body["tools"]], body["tool_choice"]) == (["refund"], "required")
+    assert response.to_dict()["tool_choice"] == choice
+
+
 @pytest.mark.parametrize(
     ("more", "param"),
     [
@@ -115,6 +124,7 @@ def test_parameters_reach_the_model_by_their_names_in_a_chat(client: openai.Open
         ({"truncation": "auto"}, "truncation"),
         ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
         ({"tool_choice": {"type": "web_search_preview"}}, "tool_choice.type"),
+        ({"tool_choice": {"type": "allowed_tools", "mode": "none", "tools": [{"type": "function", "name": "f"}]}}, "tool_choice.mode"),
         ({"include": ["file_search_call.results"]}, "include.0"),
         ({"reasoning": {"summary": "auto"}}, "reasoning.summary"),
         ({"max_tool_calls": 3}, "max_tool_calls"),

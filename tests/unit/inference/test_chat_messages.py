@@ -58,7 +58,6 @@ def test_a_streamed_answer_is_taken_back_as_the_client_puts_it_together() -> Non
         {"reasoning": None, "reasoning_details": [{"type": "reasoning.text"}], "provider_specific_fields": {"x": 1}, "thinking_blocks": []},
         {
             "annotations": [{"type": "url_citation", "url_citation": {"url": "https://x"}}],
-            "name": "Kim",
             "parsed": {"a": 1},
             "tool_calls": [],
         },
@@ -96,6 +95,18 @@ def test_a_refusal_and_a_spoken_answer_are_what_the_model_said() -> None:
         {"role": "assistant", "content": None, "audio": audio},
     )
     assert [message.content for message in messages(*sent)] == ["No.", "No. Sorry.", "Hello."]
+
+
+def test_who_speaks_is_kept_and_the_name_of_a_tool_stands_in_its_call() -> None:
+    sent = (
+        {"role": "developer", "content": "Be brief.", "name": "rules"},
+        {**USER, "name": "Ann"},
+        {"role": "assistant", "content": "Hello.", "name": ""},
+        {"role": "tool", "content": "x", "name": "find_order", "tool_call_id": "call_1"},
+    )
+    assert [message.name for message in messages(*sent)] == ["rules", "Ann", None, None]
+    with pytest.raises(ValidationError, match="name"):
+        messages({**USER, "name": "n" * 65})
 
 
 def test_functions_are_tools_and_each_answer_goes_to_its_call() -> None:

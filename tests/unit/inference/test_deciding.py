@@ -131,6 +131,14 @@ def test_parameters_neither_choose_the_model_nor_bring_the_reservation_down(para
         InferRequest(skill=SKILL, inputs={"email": "?"}, parameters=parameters)
 
 
+@pytest.mark.parametrize(("name", "newer"), [("functions", "tools"), ("function_call", "tool_choice")])
+def test_how_tools_were_called_before_is_refused_by_name(name: str, newer: str) -> None:
+    with pytest.raises(InvalidInput, match=f"send {newer}$") as refusal:
+        ask(MemoryEventStore(), parameters={name: [{"name": "f"}]})
+    assert refusal.value.param == f"parameters.{name}"
+    assert ask(MemoryEventStore(), parameters={name: None}).finish_reason == "stop"
+
+
 def test_a_bound_of_null_is_none_and_the_policys_holds() -> None:
     backend = EchoBackend()
     ask(MemoryEventStore(), backend=backend, parameters={"max_completion_tokens": None, "max_tokens": None, "n": None})

@@ -142,6 +142,12 @@ def test_an_excuse_covers_only_what_is_within_it() -> None:
     assert check_request("Where is the kill switch? I will kill it.", guard).blocked
 
 
+def test_a_speakers_name_is_looked_at_and_left_out_where_it_would_be_changed() -> None:
+    config = make_guardrails(input=[{"kind": "block_list", "terms": ["acme"], "action": "redact"}])
+    verdict = check_input(config, [Message(role="user", content="acme", name="Ann"), Message(role="user", content="hi", name="acme")])
+    assert [(message.content, message.name) for message in verdict.messages] == [("<BLOCKED>", "Ann"), ("hi", None)]
+
+
 def test_a_list_redacts_terms_and_patterns_and_reports_their_numbers() -> None:
     guard: dict[str, object] = {"kind": "block_list", "action": "redact", "terms": ["acme"], "patterns": [r"\bC-\d{4}\b"], "name": "rivals"}
     verdict = check_request("Acme has C-1234 and acme C-12345", guard)

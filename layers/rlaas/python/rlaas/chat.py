@@ -43,7 +43,8 @@ class Message(WireModel):
     """One message of a chat, as in OpenAI's API: an assistant may call tools, and a tool's message answers one call.
 
     `content` is its text; images, sounds and files stand beside it. `reasoning_content` is what the assistant thought,
-    which some vendors want back. `cache_marks` go to vendors with such a cache; they are not stored.
+    which some vendors want back. `name` tells speakers of one role apart. `cache_marks` go to vendors with such a
+    cache; they are not stored.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -51,6 +52,7 @@ class Message(WireModel):
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: Annotated[str, Field(max_length=256)] | None = None
     reasoning_content: str | None = None
+    name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     parts: tuple[Part, ...] = Field(default=(), max_length=MOST_PARTS)
     cache_marks: tuple[CacheMark, ...] = Field(default=(), exclude=True, repr=False)
 
@@ -104,6 +106,8 @@ class Message(WireModel):
     def plain(self) -> dict[str, JsonValue]:
         """The message in the format of OpenAI's chat API."""
         message: dict[str, JsonValue] = {"role": self.role, "content": self.content}
+        if self.name is not None:
+            message["name"] = self.name
         if self.parts:
             message["content"] = [make_piece(piece) for piece in self.pieces()]
         if self.tool_calls:

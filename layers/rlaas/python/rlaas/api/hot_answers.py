@@ -77,10 +77,11 @@ class AskedAnthropic(AnthropicBackend):
 class AskedMessage(WireModel):
     """A message as OpenAI's chat API takes it."""
 
-    model_config = ConfigDict(json_schema_extra=make_optional("tool_calls", "tool_call_id", "reasoning_content"))
+    model_config = ConfigDict(json_schema_extra=make_optional("name", "tool_calls", "tool_call_id", "reasoning_content"))
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
+    name: str
     tool_calls: tuple[AnsweredCall, ...]
     tool_call_id: str
     reasoning_content: str

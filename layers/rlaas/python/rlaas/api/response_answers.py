@@ -7,7 +7,7 @@ from typing import Literal
 
 from rlaas.api.hot_answers import CacheTokens, OwnFields
 from rlaas.inference.response_items import RefusalText
-from rlaas.inference.responses import FunctionChoice, JsonObjectFormat, JsonSchema, PlainText
+from rlaas.inference.responses import AllowedToolsChoice, FunctionChoice, JsonObjectFormat, JsonSchema, PlainText
 from rlaas.wire import Json, WireModel
 
 _Status = Literal["completed", "incomplete"]
@@ -126,7 +126,7 @@ class OpenAIResponse(OwnFields):
     previous_response_id: str | None
     metadata: dict[str, str]
     tools: tuple[ResponseTool, ...]
-    tool_choice: Literal["none", "auto", "required"] | FunctionChoice
+    tool_choice: Literal["none", "auto", "required"] | FunctionChoice | AllowedToolsChoice
     parallel_tool_calls: bool
     text: ResponseTextSettings
     reasoning: dict[str, str | None]

@@ -20,6 +20,7 @@ from rlaas.inference.sent_parts import (
     JoinedContent,
     Sent,
     add_content,
+    add_name,
     add_thoughts,
     has_parts,
     join_content,
@@ -36,7 +37,7 @@ class TextPart(Block):
     text: str
 
 
-class RefusalPart(Block):
+class RefusalPart(Sent):
     """A model's refusal, as a part of its message."""
 
     type: Literal["refusal"]
@@ -86,11 +87,13 @@ Content = Annotated[Annotated[str, Tag("text")] | Annotated[tuple[ContentPart, .
 class ChatMessage(Sent):
     """A message: a text, or parts. Fields that are not named here are taken and not kept.
 
-    `function_call` and the role `function` are how the API called tools before it had `tool_calls`.
+    `name` is kept of those who speak; that of a tool stands in its call. `function_call` and the role `function` are
+    how the API called tools before it had `tool_calls`.
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Content | None = None
+    name: Annotated[str, Field(max_length=64)] | None = None
     refusal: str | None = None
     audio: SentAudio | None = None
     tool_calls: tuple[SentCall, ...] | None = None
@@ -142,9 +145,10 @@ def to_messages(sent: Iterable[ChatMessage]) -> tuple[Message, ...]:
             case "function":
                 messages.append(Message(role="tool", content=text, tool_call_id=function_id))
             case "developer":
-                messages.append(add_content(Message(role="system", content=text), content))
+                messages.append(add_content(add_name(Message(role="system", content=text), message.name), content))
             case role:
                 plain = Message(role=role, content=text, tool_calls=calls, tool_call_id=message.tool_call_id)
+                plain = add_name(plain, message.name)
                 messages.append(add_thoughts(add_content(plain, content), message.thoughts))
         messages[-1] = mark_end(messages[-1], message.cache_control)
     return tuple(messages)

@@ -20,6 +20,8 @@ from rlaas.telemetry.ingest import make_id
 from rlaas.wire import Json, WireModel
 
 _NO_PARAMETERS = frozenset({"model", "messages", "stream", "stream_options"})
+_OLD_NAMES = {"functions": "tools", "function_call": "tool_choice"}
+"""What OpenAI's API called tools before; its calls come back in a form that no answer has."""
 _NAMES_OF_USERS = ("user", "safety_identifier")
 _BOUNDS = {"max_tokens": 1_000_000, "max_completion_tokens": 1_000_000, "n": 16}
 
@@ -53,6 +55,9 @@ class InferRequest(WireModel):
         """
         if reserved_names := _NO_PARAMETERS & parameters.keys():
             raise ValueError(f"{min(reserved_names)} is not a parameter: the policy, the messages and the path decide it")
+        if old_name := next((name for name in _OLD_NAMES if parameters.get(name) is not None), None):
+            # no ValueError: that would name `parameters` alone
+            raise InvalidInput(f"{old_name} is not supported here: send {_OLD_NAMES[old_name]}", param=f"parameters.{old_name}")
         for name, most in _BOUNDS.items():
             value = parameters.get(name)
             if value is not None and not (type(value) is int and 1 <= value <= most):

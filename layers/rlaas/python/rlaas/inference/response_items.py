@@ -43,7 +43,7 @@ class OutputText(Block):
     text: str
 
 
-class RefusalText(Block):
+class RefusalText(Sent):
     """A model's refusal."""
 
     type: Literal["refusal"]

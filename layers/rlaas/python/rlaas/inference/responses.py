@@ -46,9 +46,24 @@ class FunctionChoice(WireModel):
     name: Annotated[str, Field(min_length=1, max_length=128)]
 
 
+class AllowedToolsChoice(WireModel):
+    """The functions that the model may call (`auto`), or has to call one of (`required`)."""
+
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: Annotated[tuple[FunctionChoice, ...], Field(min_length=1, max_length=128)]
+
+
+def _choice_form(value: object) -> str:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "text" if isinstance(value, str) else "allowed_tools" if kind == "allowed_tools" else "function"
+
+
 ToolChoice = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag("text")] | Annotated[FunctionChoice, Tag("function")],
-    Discriminator(lambda value: "text" if isinstance(value, str) else "function"),
+    Annotated[Literal["none", "auto", "required"], Tag("text")]
+    | Annotated[FunctionChoice, Tag("function")]
+    | Annotated[AllowedToolsChoice, Tag("allowed_tools")],
+    Discriminator(_choice_form),
 ]
 
 
@@ -284,8 +299,15 @@ def _chat_tool(tool: FunctionTool) -> dict[str, JsonValue]:
     return {"type": "function", "function": tool.model_dump(mode="json", exclude={"type"}, exclude_none=True)}
 
 
-def _chat_choice(choice: str | FunctionChoice | None) -> JsonValue:
-    return {"type": "function", "function": {"name": choice.name}} if isinstance(choice, FunctionChoice) else choice
+def _chat_choice(choice: str | FunctionChoice | AllowedToolsChoice | None) -> JsonValue:
+    match choice:
+        case FunctionChoice():
+            return {"type": "function", "function": {"name": choice.name}}
+        case AllowedToolsChoice():
+            tools: JsonValue = [_chat_choice(tool) for tool in choice.tools]
+            return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": tools}}
+        case _:
+            return choice
 
 
 def _chat_format(form: PlainText | JsonObjectFormat | JsonSchema | None) -> JsonValue:

@@ -38,11 +38,6 @@ class SentText(Protocol):
         """What it says."""
         ...
 
-    @property
-    def cache_control(self) -> CacheControl | None:
-        """Whether a cache is to keep the prompt up to here."""
-        ...
-
 
 class SentPart(Block):
     """A part of a message that is no text."""
@@ -99,7 +94,7 @@ def join_content(content: str | Iterable[SentText | SentPart], *, between: str =
         if item.text or not isinstance(item, SentPart):
             text += between * has_text + item.text
             has_text = True
-        ttl = item.cache_control.lasts if item.cache_control is not None else None
+        ttl = item.cache_control.lasts if isinstance(item, Block) and item.cache_control is not None else None
         if isinstance(item, SentPart):
             parts.append(item.part.model_copy(update={"at": len(text), "cached_for": ttl}))
         elif ttl is not None:
@@ -125,6 +120,11 @@ def mark_end(message: Message, *controls: CacheControl | None) -> Message:
 def add_thoughts(message: Message, thoughts: str | None) -> Message:
     """The message of an assistant with what it thought; any other as it is."""
     return message.model_copy(update={"reasoning_content": thoughts}) if thoughts and message.role == "assistant" else message
+
+
+def add_name(message: Message, name: str | None) -> Message:
+    """The message with the name of who says it; a tool's as it is."""
+    return message.model_copy(update={"name": name}) if name and message.role != "tool" else message
 
 
 class ImageUrl(Sent):

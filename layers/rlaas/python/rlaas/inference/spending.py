@@ -172,7 +172,8 @@ def count_prompt_tokens(call: ChatCall) -> int:
     vendors_own = _TOOLS_PROMPT_TOKENS if "tools" in call.parameters else 0
     thoughts = [message.reasoning_content for message in call.messages if message.reasoning_content]
     parts = sum(part.most_tokens for message in call.messages for part in message.parts)
-    texts = [*(message.content for message in call.messages), *thoughts, *arguments, *schemas]
+    names = [message.name for message in call.messages if message.name]
+    texts = [*(message.content for message in call.messages), *names, *thoughts, *arguments, *schemas]
     return estimate_tokens(texts) + parts + vendors_own
 
 

@@ -167,7 +167,10 @@ def _system(messages: Iterable[Message], cache: _Cache) -> list[dict[str, object
     texts = cut_system_texts(messages)
     if not any(cache.points(ttl) for _, ttl in texts):
         return [{"text": text}] if (text := join_system_texts(messages)) else []
-    return [block for text, ttl in texts for block in ({"text": text}, *cache.points(ttl))]
+    blocks: list[dict[str, object]] = []
+    for text, ttl in texts:
+        blocks += [{"text": text}, *cache.points(ttl)]
+    return blocks
 
 
 def _turn(role: Literal["user", "assistant"], messages: Iterable[Message], cache: _Cache) -> dict[str, object]:

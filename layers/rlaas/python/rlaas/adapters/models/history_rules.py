@@ -53,6 +53,10 @@ class HistoryRules:
     """Whether messages may have the fields of other vendors (`reasoning_content`, `extra_content`)."""
     takes_thoughts: bool = True
     """Whether messages may have `reasoning_content`, where they may have other vendors' fields."""
+    speaker_names: NameRule | None = None
+    """The names of speakers that messages may have; None: they may have none."""
+    takes_allowed_tools: bool = False
+    """Whether `tool_choice` may name the tools that may be called (`allowed_tools`)."""
     unsigned: Mapping[str, JsonValue] | None = None
     """The `extra_content` of calls that have none because another vendor's model made them."""
     unthought: str | None = None
@@ -63,7 +67,15 @@ class HistoryRules:
 
 _CLAUDE_ID = NameRule(r"[a-zA-Z0-9_-]{1,256}", 64)
 _OPENAI_NAME = NameRule(r"[a-zA-Z0-9_-]{1,64}", 64)
-_OPENAI = HistoryRules(call_ids=NameRule(r".{1,40}", 40), tool_names=_OPENAI_NAME, extra_fields=False)
+_SPEAKER = NameRule(r"[^\s<|\\/>]{1,64}", 64)
+"""OpenAI's rule for the name of a speaker."""
+_OPENAI = HistoryRules(
+    call_ids=NameRule(r".{1,40}", 40),
+    tool_names=_OPENAI_NAME,
+    extra_fields=False,
+    speaker_names=_SPEAKER,
+    takes_allowed_tools=True,
+)
 _ANY_ID = NameRule(r".{1,256}", 64)
 _MISTRAL = HistoryRules(
     call_ids=NameRule(r"[a-zA-Z0-9]{9}", 9),
@@ -81,10 +93,10 @@ _OLDER_GEMINI = HistoryRules(call_ids=_ANY_ID, takes_turns=True, ends_with_assis
 _GEMINI = replace(_OLDER_GEMINI, unsigned={"google": {"thought_signature": "skip_thought_signature_validator"}})
 """Gemini refuses calls without a signature since its third generation, but for this one: see its guide to thought
 signatures, on histories of other models."""
-_THINKER = HistoryRules(call_ids=_ANY_ID, object_arguments=True, unthought=" ")
+_THINKER = HistoryRules(call_ids=_ANY_ID, object_arguments=True, unthought=" ", speaker_names=_SPEAKER)
 """DeepSeek's and Moonshot's models, while they think, refuse an assistant who called tools without having thought; for
 Moonshot no thought is one that is empty."""
-_ANY_SERVER = HistoryRules(object_arguments=True)
+_ANY_SERVER = HistoryRules(object_arguments=True, speaker_names=_SPEAKER)
 _OF_MISTRAL = re.compile(r"(mis|minis|magis|devs|codes|mix|pix)tral", re.IGNORECASE)
 _CONTINUED = r"claude-(instant|v?[23]\b|(opus|sonnet|haiku)-4(-[015])?(-\d{8}|-latest)?(-v\d|@|$))|amazon\.nova-(micro|lite|pro|premier)-v1"
 """The models that continue a last message of the assistant. Claude refuses it since 4.6, and so do other vendors'

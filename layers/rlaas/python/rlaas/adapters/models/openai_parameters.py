@@ -10,6 +10,7 @@ from rlaas.adapters.models.vendor_failures import select_parameters
 from rlaas.chat import JsonObject, Message
 from rlaas.errors import InvalidInput
 from rlaas.prompt_cache import CacheTtl
+from rlaas.wire import make_invalid_input
 
 
 class _Strict(BaseModel):
@@ -50,6 +51,18 @@ class NamedTool(_Strict):
 
     type: Literal["function"]
     function: NamedFunction
+
+
+class AllowedTools(_Strict):
+    """The tools that the model may call, or has to call one of."""
+
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool] = Field(min_length=1)
+
+
+class _AllowedToolsChoice(_Strict):
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
 
 
 class NamedSchema(_Strict):
@@ -110,6 +123,18 @@ def read_parameters(
 def join_system_texts(messages: Iterable[Message]) -> str:
     """The texts of all system messages, separated by blank lines."""
     return "\n\n".join(message.content for message in messages if message.role == "system")
+
+
+def find_allowed_tools(parameters: Mapping[str, JsonValue]) -> AllowedTools | None:
+    """The tools that `tool_choice` allows; None for another choice. Raises: InvalidInput for one that is malformed."""
+    choice = parameters.get("tool_choice")
+    if not isinstance(choice, dict) or choice.get("type") != "allowed_tools":
+        return None
+    try:
+        return _AllowedToolsChoice.model_validate(choice).allowed_tools
+    except ValidationError as error:
+        fault = make_invalid_input(error, choice)
+        raise InvalidInput(fault.detail, param=f"tool_choice.{fault.param}") from None
 
 
 def cut_system_texts(messages: Iterable[Message]) -> list[tuple[str, CacheTtl | None]]:

@@ -14,6 +14,7 @@ from hashlib import sha256
 from pydantic import JsonValue
 
 from rlaas.adapters.models.history_rules import HistoryRules, NameRule
+from rlaas.adapters.models.openai_parameters import find_allowed_tools
 from rlaas.chat import (
     ChatCall,
     Completion,
@@ -26,6 +27,7 @@ from rlaas.chat import (
     read_arguments,
 )
 from rlaas.errors import InvalidInput
+from rlaas.prompt_cache import CacheTtl
 
 NO_RESULT = "The tool was not run."
 EMPTY_RESULT = "(empty)"
@@ -74,12 +76,15 @@ def make_valid(call: ChatCall, rules: HistoryRules) -> ValidCall:
     Raises: InvalidInput when no message has any content and the vendor needs some.
     """
     messages: Sequence[Message] = call.messages
-    parameters, names = call.parameters, dict[str, str]()
+    names = dict[str, str]()
+    parameters, tool_marks = (call.parameters, call.tool_marks) if rules.takes_allowed_tools else _leave_out_tools(call)
     if any(message.tool_calls or message.role == "tool" for message in messages):
         messages, parameters = _make_calls_valid(messages, parameters, rules)
     if rules.tool_names is not None and (names := _list_new_names(messages, parameters, rules.tool_names)):
         messages = [_replace_calls(message, (_rename_tool(one, names) for one in message.tool_calls)) for message in messages]
         parameters = _rename_in_parameters(parameters, names)
+    if any(message.name is not None for message in messages):
+        messages = [_tell_name(message, rules.speaker_names) for message in messages]
     if not rules.extra_fields:
         messages = [message.without_extras() for message in messages]
     elif not rules.takes_thoughts:
@@ -88,7 +93,7 @@ def make_valid(call: ChatCall, rules: HistoryRules) -> ValidCall:
         messages = _take_turns(messages, ends_with_assistant=rules.ends_with_assistant)
     if rules.speaks_after_results:
         messages = list(_speak_after_results(messages))
-    valid = replace(call, messages=tuple(messages), parameters=parameters)
+    valid = replace(call, messages=tuple(messages), parameters=parameters, tool_marks=tool_marks)
     is_changed = parameters is not call.parameters or valid.messages != call.messages
     return ValidCall(valid, {new: old for old, new in names.items()}, is_changed)
 
@@ -236,6 +241,20 @@ def _fill(message: Message) -> Message:
     return message.model_copy(update={"content": EMPTY_RESULT if message.role == "tool" else ""})
 
 
+def _tell_name(message: Message, speaker_names: NameRule | None) -> Message:
+    """The message with its speaker's name where the vendor takes it.
+
+    Else the name stands before the text, so that a conversation of several users stays one; an assistant, who would
+    begin its answers so, has none.
+    """
+    if message.name is None or (speaker_names is not None and speaker_names.takes(message.name)):
+        return message
+    nameless = message.model_copy(update={"name": None})
+    if message.role == "assistant" or not _has_content(message):
+        return nameless
+    return prefix(nameless, f"{message.name}: ")
+
+
 def _sign(message: Message, extra_content: Mapping[str, JsonValue]) -> Message:
     """The message with `extra_content` on its first call, unless one of its calls has some."""
     if not message.tool_calls or any(call.extra_content is not None for call in message.tool_calls):
@@ -282,16 +301,40 @@ def _declare_tools(messages: Iterable[Message]) -> list[JsonValue]:
 def _list_new_names(messages: Iterable[Message], parameters: Mapping[str, JsonValue], rule: NameRule) -> dict[str, str]:
     """The names for tools whose own do not fit the rule, by their own: tools that are offered, called, or to be
     called."""
-    functions = (*_list_functions(parameters), _find_function(parameters.get("tool_choice")))
+    functions = (*_list_functions(parameters), _find_function(parameters.get("tool_choice")), *_list_allowed(parameters))
     offered = [name for function in functions if isinstance(name := function.get("name"), str)]
     called = [call.function.name for message in messages for call in message.tool_calls]
     new = _rename(((name, 0) for name in (*offered, *called)), rule)
     return {name: renamed for (name, _), renamed in new.items() if renamed != name}
 
 
+def _leave_out_tools(call: ChatCall) -> tuple[Mapping[str, JsonValue], Mapping[int, CacheTtl]]:
+    """The parameters, whose `tools` are those that may be called where the choice names them, and the tools' marks.
+
+    Raises: InvalidInput where it names none of them.
+    """
+    choice = find_allowed_tools(call.parameters)
+    tools = call.parameters.get("tools")
+    if choice is None:
+        return call.parameters, call.tool_marks
+    names = {tool.function.name for tool in choice.tools}
+    places = [place for place, tool in enumerate(tools if isinstance(tools, list) else ()) if _find_function(tool).get("name") in names]
+    if not isinstance(tools, list) or not places:
+        raise InvalidInput("tool_choice allows none of the tools", param="tool_choice")
+    parameters = {**call.parameters, "tools": [tools[place] for place in places], "tool_choice": choice.mode}
+    return parameters, {new: call.tool_marks[old] for new, old in enumerate(places) if old in call.tool_marks}
+
+
 def _list_functions(parameters: Mapping[str, JsonValue]) -> list[JsonObject]:
     tools = parameters.get("tools")
     return [_find_function(tool) for tool in tools] if isinstance(tools, list) else []
+
+
+def _list_allowed(parameters: Mapping[str, JsonValue]) -> list[JsonObject]:
+    """The functions that the choice of tools allows."""
+    choice = parameters.get("tool_choice")
+    allowed = choice.get("allowed_tools") if isinstance(choice, dict) else None
+    return _list_functions(allowed) if isinstance(allowed, dict) else []
 
 
 def _find_function(tool: JsonValue) -> JsonObject:
@@ -312,8 +355,11 @@ def _rename_in_parameters(parameters: Mapping[str, JsonValue], names: Mapping[st
     tools = parameters.get("tools")
     if isinstance(tools, list):
         renamed["tools"] = [rename(tool) for tool in tools]
-    if "tool_choice" in parameters:
-        renamed["tool_choice"] = rename(parameters["tool_choice"])
+    choice = parameters.get("tool_choice")
+    if isinstance(choice, dict) and isinstance(allowed := choice.get("allowed_tools"), dict):
+        renamed["tool_choice"] = {**choice, "allowed_tools": _rename_in_parameters(allowed, names)}
+    elif "tool_choice" in parameters:
+        renamed["tool_choice"] = rename(choice)
     return renamed
 
 

@@ -197,13 +197,15 @@ def _judge(moderator: Moderator | None, stage: GuardrailStage, tenant_id: str, s
 
 
 def _list_texts(messages: Sequence[Message]) -> list[str]:
-    """Every text of the messages: their contents, what the assistant thought, and the arguments of their tool calls."""
+    """Every text of the messages: their contents, who says them, what the assistant thought, and the arguments of
+    their tool calls."""
     return [text for message in messages for text in _read_texts(message)]
 
 
 def _read_texts(message: Message) -> tuple[str, ...]:
     thoughts = () if message.reasoning_content is None else (message.reasoning_content,)
-    return (message.content, *thoughts, *(call.function.arguments for call in message.tool_calls))
+    names = () if message.name is None else (message.name,)
+    return (message.content, *names, *thoughts, *(call.function.arguments for call in message.tool_calls))
 
 
 def _list_untrusted(messages: Sequence[Message]) -> list[bool]:
@@ -229,6 +231,7 @@ def _replace_texts(messages: Sequence[Message], texts: Sequence[str]) -> tuple[M
         if (content, *arguments) == old:
             result.append(message)
             continue
+        name = message.name if message.name is None or arguments.pop(0) == message.name else None
         thoughts = arguments.pop(0) if message.reasoning_content is not None else None
         calls = tuple(
             call.model_copy(update={"function": call.function.model_copy(update={"arguments": text})})
@@ -236,6 +239,6 @@ def _replace_texts(messages: Sequence[Message], texts: Sequence[str]) -> tuple[M
         )
         parts = tuple(part.model_copy(update={"at": 0}) for part in message.parts)
         marks = tuple(mark.model_copy(update={"at": None}) for mark in message.cache_marks[-1:])
-        changes = {"content": content, "reasoning_content": thoughts, "tool_calls": calls, "parts": parts, "cache_marks": marks}
-        result.append(message.model_copy(update=changes))
+        changes = {"content": content, "name": name, "reasoning_content": thoughts, "tool_calls": calls, "parts": parts}
+        result.append(message.model_copy(update={**changes, "cache_marks": marks}))
     return tuple(result)
