@@ -55,6 +55,7 @@ class AnsweringFunction(PythonFunction):
                 counters_table=counters.table_name,
                 tenant_requests_per_second=config.api.tenant_rate_per_second,
                 allowed_models=config.allowed_models,
+                base_model=endpoint.base_model,
                 find_entities_function=finder.target.function_arn,
                 find_entities_at_once=config.privacy.at_once,
                 function_seconds=int(timeout.to_seconds()),

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rlaas.chat import Message
-from rlaas.policies.backend import OpenAIBackend
+from rlaas.adapters.models.history_rules import find_rules
+from rlaas.adapters.models.openai_chat import chat_body
+from rlaas.adapters.models.valid_history import make_valid
+from rlaas.chat import ChatCall, Message
+from rlaas.policies.backend import OpenAIBackend, SageMakerBackend
 from tests.fakes.vendor_rules import check_gemini_messages, check_mistral_messages, check_paired_calls
 from tests.unit.adapters.histories import ANY_MESSAGES, call, openai, openai_histories, result, said, say_nothing
 
@@ -39,6 +42,15 @@ def test_any_history_is_valid_by_the_servers_own_rules(rule: tuple[OpenAIBackend
     assume(not say_nothing(messages))
     spec, check = rule
     assert [*check(openai(spec, messages))] == []
+
+
+@given(ANY_MESSAGES | openai_histories(), st.sampled_from(["mistral-small-3.2-24b", "devstral-small-2507"]))
+def test_any_history_is_valid_for_the_family_of_the_stages_own_model(messages: tuple[Message, ...], base_model: str) -> None:
+    assume(not say_nothing(messages))
+    call = ChatCall(messages=messages, parameters={"max_tokens": 64}, tenant_id="acme")
+    adapter = SageMakerBackend(endpoint="rlaas-prod", component="rlaas-prod--acme--drafts--v2")
+    valid_call = make_valid(call, find_rules(adapter, base_model=base_model)).call
+    assert [*check_mistral_messages(chat_body(valid_call, stream=False)["messages"])] == []  # type: ignore[arg-type]
 
 
 def test_mistrals_assistant_says_something_between_a_tools_result_and_the_user() -> None:

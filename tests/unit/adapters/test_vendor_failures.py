@@ -10,6 +10,7 @@ from rlaas.adapters.models.vendor_failures import blame_translation, failure, re
 from rlaas.adapters.models.vendor_words import LONGEST_QUOTE, quote
 from rlaas.chat import BackendFailed, Misconfigured, RateLimited
 from rlaas.errors import ContextLengthExceeded, InvalidInput, TranslationRefused
+from rlaas.inference.unanswered import may_be_taken
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -191,6 +192,40 @@ def test_a_refusal_of_what_only_the_translation_wrote_is_ours_and_logged_without
     assert error.param == param
     (record,) = caplog.records
     assert (record.levelname, record.message, record.__dict__["vendor"]) == ("WARNING", "translation refused", "Anthropic")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Could not process image",
+        "messages.0.content.1.image.source.base64.data: Image does not match the provided media type image/png",
+        "messages.2.content.0.image.source.base64: image cannot be empty",
+        "messages.0.content.1.image.source.base64: image exceeds 5 MB maximum: 6083496 bytes > 5242880 bytes",
+        "messages.0.content.0.document.source.base64.data: The PDF specified was not valid.",
+        "A maximum of 100 PDF pages may be provided.",
+        "Failed to sanitize image: Invalid or unsupported image format",
+        "The model returned the following errors: The provided image does not match the specified image format.",
+        "Unable to download the file. Please verify the URL and try again.",
+    ],
+)
+def test_an_image_or_a_file_that_the_vendor_cannot_read_is_the_callers(message: str, caplog: pytest.LogCaptureFixture) -> None:
+    error = failure("Anthropic", 400, error_type="invalid_request_error", param="messages", message=message)
+    assert blame_translation("Anthropic", error) is error
+    assert not may_be_taken(error, (), ())  # type: ignore[arg-type]
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "messages.1.content.0: unexpected `tool_use_id` found in `tool_result` blocks: toolu_image",
+        "messages: text content blocks must be non-empty",
+        "tools.0.custom.input_schema: JSON schema is invalid",
+    ],
+)
+def test_other_words_about_messages_and_tools_are_ours(message: str) -> None:
+    error = failure("Anthropic", 400, error_type="invalid_request_error", param="messages", message=message)
+    assert isinstance(blame_translation("Anthropic", error), TranslationRefused)
 
 
 def test_a_refusal_of_what_the_caller_wrote_so_stays_the_callers(caplog: pytest.LogCaptureFixture) -> None:

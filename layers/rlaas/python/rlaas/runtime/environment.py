@@ -78,9 +78,10 @@ class RedriveEnvironment(FailuresEnvironment):
 
 class ModelsEnvironment(Environment):
     """For functions that ask models, or store policies that name them: the models that the stage allows
-    (`rlaas.policies.allowed_models`)."""
+    (`rlaas.policies.allowed_models`), and the one that its own endpoint serves, with adapters or without."""
 
     allowed_models: Json[tuple[str, ...]] = Field(default=("*",), alias="ALLOWED_MODELS")
+    base_model: str = Field(default="", alias="BASE_MODEL")
 
 
 class InferenceEnvironment(IngestEnvironment, CountersEnvironment, ModelsEnvironment):
@@ -177,7 +178,6 @@ class AdaptersEnvironment(RegistryEnvironment, EndpointEnvironment, RunsEnvironm
 class AdminEnvironment(RolloutEnvironment, RateEnvironment, ModelsEnvironment, AuditEnvironment, EndpointEnvironment, RunsEnvironment):
     """For the admin API."""
 
-    base_model: str = Field(alias="BASE_MODEL")
     rollout_state_machine_arn: str = Field(alias="ROLLOUT_STATE_MACHINE_ARN")
     redrive_function: str = Field(alias="REDRIVE_FUNCTION")
     learning_settings: Json[dict[str, JsonValue]] = Field(default={}, alias="LEARNING_SETTINGS")

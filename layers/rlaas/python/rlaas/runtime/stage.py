@@ -201,7 +201,13 @@ class Stage:
         from rlaas.adapters.models.backends import Backends
         from rlaas.runtime.waking import WakingBackend
 
-        return WakingBackend(Backends(self.secrets, private_addresses=self.name == "local", allowed=self.allowed), stage=self.name)
+        backends = Backends(
+            self.secrets,
+            private_addresses=self.name == "local",
+            allowed=self.allowed,
+            base_model=self.settings(ModelsEnvironment).base_model,
+        )
+        return WakingBackend(backends, stage=self.name)
 
     @cached_property
     def moderators(self) -> "Moderators":

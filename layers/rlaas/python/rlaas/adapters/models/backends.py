@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 class Backends:
     """`Backend` for every kind. A process has one: it holds the connections.
 
-    Only `allowed` models are asked, even if an older policy names others. `private_addresses` lets policies name
+    Only `allowed` models are asked, even if an older policy names others. The stage's own endpoint serves `base_model`,
+    whose family may have rules of its own. `private_addresses` lets policies name
     servers by http and on the private network: only for a stage on the developer's own machine.
     """
 
-    def __init__(self, keys: VendorKeys, *, private_addresses: bool = False, allowed: AllowedModels = EVERY_MODEL) -> None:
+    def __init__(
+        self, keys: VendorKeys, *, private_addresses: bool = False, allowed: AllowedModels = EVERY_MODEL, base_model: str = ""
+    ) -> None:
         self._keys = keys
+        self._base_model = base_model
         self._private_addresses = private_addresses
         self._allowed = allowed
 
@@ -81,7 +85,7 @@ class Backends:
         InvalidInput."""
         if (refusal := self._allowed.find_refusal(backend)) is not None:
             raise Misconfigured(refusal)
-        return make_valid(call, find_rules(backend))
+        return make_valid(call, find_rules(backend, base_model=self._base_model))
 
     @cached_property
     def _http(self) -> "VendorHttp":

@@ -106,8 +106,8 @@ _CLAUDE_ID_ON_BEDROCK = NameRule(r"[a-zA-Z0-9_-]{1,64}", 64)
 _HIDES_THE_MODEL = r"anthropic\.|application-inference-profile/|prompt-router/|provisioned-model/"
 
 
-def find_rules(backend: BackendSpec) -> HistoryRules:
-    """What the backend's vendor demands."""
+def find_rules(backend: BackendSpec, *, base_model: str = "") -> HistoryRules:
+    """What the backend's vendor demands; at the stage's own endpoint, what the family of `base_model` does."""
     match backend:
         case AnthropicBackend():
             return HistoryRules(
@@ -125,7 +125,7 @@ def find_rules(backend: BackendSpec) -> HistoryRules:
         case OpenAIBackend():
             return _rules_at(find_host(backend.base_url) or "", backend.model)
         case SageMakerBackend():
-            return _ANY_SERVER
+            return _rules_at("", base_model)
 
 
 def _rules_at(host: str, model: str) -> HistoryRules:

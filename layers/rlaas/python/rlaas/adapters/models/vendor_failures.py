@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 
 from pydantic import JsonValue, ValidationError
 
-from rlaas.adapters.models.vendor_words import blames_policy, is_spent, is_too_long, quote
+from rlaas.adapters.models.vendor_words import blames_policy, is_about_part, is_spent, is_too_long, quote
 from rlaas.chat import BackendFailed, Misconfigured, RateLimited, Usage
 from rlaas.errors import ContextLengthExceeded, InvalidInput, RlaasError, TranslationRefused
 
@@ -74,8 +74,10 @@ def failure(
 
 def blame_translation(vendor: str, error: RlaasError) -> RlaasError:
     """The error for a request that RLaaS translated and the vendor finds wrong (400): TranslationRefused, which is
-    logged, where `error` names nothing that stands in the caller's request in the same form."""
+    logged, where `error` names nothing that stands in the caller's request in the same form, as an image does."""
     if type(error) is not InvalidInput or (error.param and re.split(r"[.\[]", error.param)[0]) not in _TRANSLATED:
+        return error
+    if is_about_part(error.quote):
         return error
     _LOG.warning("translation refused", extra={"vendor": vendor, "detail": error.detail})
     return TranslationRefused(error.detail, param=error.param, code=error.code, quote=error.quote)

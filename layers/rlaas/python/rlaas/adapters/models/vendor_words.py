@@ -51,6 +51,15 @@ _POLICY_CODES = frozenset(
     }
 )
 _POLICY = re.compile(r"not a valid model|invalid model:|api key not valid|(?:invalid|incorrect) api key", re.IGNORECASE)
+_UNREADABLE_PART = re.compile(
+    r"could not process (?:the )?(?:image|pdf|document|file)"  # Anthropic
+    r"|\b(?:image|document)\.source\b"  # Anthropic and Claude on Bedrock, by the path
+    r"|\bimage (?:cannot be|was specified|exceeds|dimensions?|format|does not match)"  # Anthropic, Bedrock
+    r"|\bsanitize image|\b(?:provided|specified|invalid|unsupported|corrupted) (?:image|pdf|document)\b"  # Bedrock
+    r"|\bpdf (?:specified|pages|cannot be|is password)"  # Anthropic
+    r"|\binvalid base64|base64 (?:data|string|encoding)|\bunable to (?:download|fetch) (?:the )?(?:file|image|url)",
+    re.IGNORECASE,
+)
 _PRIVATE = re.compile(
     r"(?P<URL>https?://[^\s\"'<>()\[\]]+)"
     r"|(?P<ARN>\barn:aws[\w-]*:[^\s\"',]+)"
@@ -74,6 +83,11 @@ def is_spent(codes: Iterable[str], message: str) -> bool:
 def blames_policy(codes: Iterable[str], message: str) -> bool:
     """Whether a refused request (400, 413, 422) names a model or a key that the vendor does not know."""
     return not _POLICY_CODES.isdisjoint(codes) or _POLICY.search(message[:_LONGEST_READ]) is not None
+
+
+def is_about_part(message: str) -> bool:
+    """Whether a refused request has an image or a file that the vendor cannot read: it goes there as it came."""
+    return _UNREADABLE_PART.search(message[:_LONGEST_READ]) is not None
 
 
 def quote(message: str, *, private: Iterable[str] = ()) -> str:
