@@ -11,6 +11,7 @@ import pytest
 
 from rlaas_sdk import AsyncClient, Client
 from rlaas_sdk.errors import InferenceFailed, NotConfigured
+from rlaas_sdk.inference import Retry, Tries
 from tests.fakes.strangers import NOWHERE, serve_answer, serve_untrusted_tls
 
 KEY = "rlk_test_secret"
@@ -44,14 +45,34 @@ def spool(tmp_path: Path) -> Path:
 def test_an_answer_that_never_comes_says_how_often_it_was_asked_and_why_not(
     way: Callable[[str, Path], InferenceFailed], spool: Path
 ) -> None:
-    error = way(NOWHERE, spool)
-    assert str(error).startswith("no answer within 0.6 s; ")
-    assert "failed, the last: ConnectError" in str(error)
-    assert error.status is None
     with serve_answer(502) as url:
         error = way(url, spool)
+    assert str(error).startswith("no answer within 0.6 s; ")
     assert "failed, the last: HTTP 502 (text/html), and the response is not one of RLaaS's" in str(error)
     assert error.status == 502
+
+
+def test_an_address_that_refuses_three_times_is_given_up_long_before_the_time_is_over(spool: Path) -> None:
+    with pytest.raises(InferenceFailed) as failed:
+        Client(NOWHERE, KEY, spool=spool, strict=True, infer_timeout_s=600).infer("emails", inputs={})
+
+    async def infer() -> None:
+        await AsyncClient(NOWHERE, KEY, spool=spool, strict=True, infer_timeout_s=600).infer("emails", inputs={})
+
+    with pytest.raises(InferenceFailed) as failed_async:
+        asyncio.run(infer())
+    for error in (failed.value, failed_async.value):
+        assert str(error).startswith(f"nothing listens at {NOWHERE}: 3 tries in a row were refused, the last: ConnectError")
+        assert error.status is None
+
+
+def test_an_address_is_not_given_up_while_something_answers_between_refusals() -> None:
+    tries = Tries(NOWHERE)
+    refusal, busy = Retry("ConnectError", refused=True), Retry("HTTP 503", status=503)
+    for result in (refusal, refusal, busy, refusal, refusal):
+        tries.note(result)
+    with pytest.raises(InferenceFailed, match="3 tries in a row"):
+        tries.note(refusal)
 
 
 @pytest.mark.parametrize("status", [200, 301, 403, 404])

@@ -56,7 +56,7 @@ class Client(Recorder):
 
     def _ask_in_thread(self, request: Request[Result]) -> Result:
         headers = self._headers(request)
-        deadline, tries = time.monotonic() + self._infer_timeout_s, Tries()
+        deadline, tries = time.monotonic() + self._infer_timeout_s, Tries(self._api_url)
         # In a thread of its own, so that no resolver, connection or answer delays the caller beyond the timeout.
         outcome: queue.SimpleQueue[Result | Exception] = queue.SimpleQueue()
         threading.Thread(target=self._ask_until, args=(deadline, tries, request, headers, outcome), name="rlaas-ask", daemon=True).start()
@@ -149,7 +149,7 @@ class AsyncClient(Recorder):
     async def _ask(self, make: Callable[[], Request[Result]]) -> Result | None:
         import asyncio
 
-        tries = Tries()
+        tries = Tries(self._api_url)
         try:
             return await asyncio.wait_for(self._ask_until_answered(make(), tries), self._infer_timeout_s)
         except asyncio.TimeoutError:

@@ -42,6 +42,15 @@ def is_final(error: Exception) -> bool:
     return _find_tls_error(error) is not None
 
 
+def is_refused(error: BaseException | None) -> bool:
+    """Whether the address refused the connection: nothing listens there."""
+    while error is not None:
+        if isinstance(error, ConnectionRefusedError) or any(map(is_refused, getattr(error, "exceptions", ()))):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _find_tls_error(error: BaseException | None) -> ssl.SSLError | None:
     while error is not None:
         if isinstance(error, ssl.SSLError):

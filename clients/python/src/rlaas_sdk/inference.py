@@ -11,32 +11,43 @@ import httpx
 from rlaas_sdk import ids
 from rlaas_sdk.errors import InferenceFailed, InvalidEvent
 from rlaas_sdk.events import About, Message, check_skill
-from rlaas_sdk.failures import describe_failure, describe_response, is_final
+from rlaas_sdk.failures import describe_failure, describe_response, is_final, is_refused
 from rlaas_sdk.transport import draw_backoff_s, read_retry_after_s
 
+MOST_REFUSALS = 3
+"""After as many refused connections in a row nobody is there: a service that restarts is back after the second."""
 RETRYABLE_STATUSES = frozenset({429, 500, 502, 503, 504})
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Retry:
-    """A try that failed, and another may pass: why, the least seconds to wait, and the HTTP status where one came."""
+    """A try that failed, and another may pass: why, the least seconds to wait, the HTTP status where one came, and
+    whether the address refused the connection."""
 
     why: str
     after_s: float = 0.0
     status: int | None = None
+    refused: bool = False
 
 
 @dataclass
 class Tries:
-    """The tries of one request so far: how many failed, and the last of them."""
+    """The tries of one request to `url` so far: how many failed, the last of them, and how many were refused in a
+    row."""
 
+    url: str
     failures: int = 0
     last: Retry = Retry("no connection yet")
+    refusals: int = 0
 
     def note(self, failed: Retry) -> float:
-        """Count a failure; the seconds to wait before the next try."""
+        """Count a failure; the seconds to wait before the next try. Raises: InferenceFailed where the address has
+        refused the connection three times in a row."""
         self.failures, self.last = self.failures + 1, failed
+        self.refusals = self.refusals + 1 if failed.refused else 0
+        if self.refusals == MOST_REFUSALS:
+            raise InferenceFailed(f"nothing listens at {self.url}: {self.refusals} tries in a row were refused, the last: {failed.why}")
         return failed.after_s + draw_backoff_s(self.failures)
 
     def give_up(self, timeout_s: float) -> InferenceFailed:
@@ -129,7 +140,7 @@ def read_failure(error: httpx.TransportError) -> Retry:
     """Why no response came. Raises: InferenceFailed where none would come to another try."""
     if is_final(error):
         raise InferenceFailed(describe_failure(error)) from error
-    return Retry(describe_failure(error))
+    return Retry(describe_failure(error), refused=is_refused(error))
 
 
 def _read_body(response: httpx.Response) -> dict[str, Any] | Retry:
