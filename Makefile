@@ -9,7 +9,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python:$(CURDIR)/clients/p
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-cloud up down status demo example test test-slow test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-budgets bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-repetition bench-front-doors bench-laptop bench-clients bench-demo clients lock lock-clients clean
+.PHONY: help setup setup-cloud up down status demo example test test-slow test-python test-package test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-budgets bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-repetition bench-front-doors bench-laptop bench-clients bench-demo clients lock lock-clients clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -47,6 +47,14 @@ test-slow: setup ## The proofs that take long: kills, chaos, a fuzz of every ope
 test-python: setup ## Unit and contract tests on another Python: make test-python ON=/usr/bin/python3
 	@$(PYTHON) -m local.setup --other-python "$(ON)"
 	.rlaas/venvs/other/bin/python -m pytest -n 2 tests/unit tests/contract
+
+test-package: ## The Python SDK as it is published: its wheel and sdist are built, their metadata and contents checked
+	$(PYTHON) -m venv .rlaas/venvs/package
+	.rlaas/venvs/package/bin/pip install --quiet build==1.6.1 twine==7.0.0 check-wheel-contents==0.6.3
+	rm -rf .rlaas/package
+	.rlaas/venvs/package/bin/python -m build --outdir .rlaas/package clients/python
+	.rlaas/venvs/package/bin/twine check --strict .rlaas/package/*
+	.rlaas/venvs/package/bin/check-wheel-contents .rlaas/package/*.whl
 
 test-typescript: $(SDK)/node_modules/.package-lock.json
 	cd $(SDK) && npm test --silent
