@@ -281,6 +281,22 @@ def test_counts_that_cannot_be_are_not_believed(usage: Usage) -> None:
     assert 300 < read_spent(counters) < 400
 
 
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(input_tokens=2459, output_tokens=23, cached_tokens=2455),
+        Usage(input_tokens=40_000, output_tokens=5_000, reasoning_tokens=4_900),
+    ],
+)
+def test_counts_of_what_a_vendor_adds_to_a_short_request_are_believed(usage: Usage) -> None:
+    counters = MemoryCounters()
+    backend = Failing(completion=Completion((Choice("hello", "stop"),), usage))
+    answer = ask(
+        MemoryEventStore(), email="Hi", backend=backend, spending=limit_spending(counters, 100_000, "tokens"), parameters={"max_tokens": 90}
+    )
+    assert (answer.usage, read_spent(counters)) == (usage, usage.input_tokens + usage.output_tokens)
+
+
 def test_tools_and_schemas_are_read_too_and_set_aside_for() -> None:
     tool = {"type": "function", "function": {"name": "look_up", "description": "parcels " * 1_000, "parameters": {"type": "object"}}}
     spending = limit_spending(MemoryCounters(), 1_000, "tokens")

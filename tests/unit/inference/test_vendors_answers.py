@@ -161,14 +161,14 @@ def test_an_answer_without_counts_is_given_and_its_cost_estimated(usage: Any) ->
 
 @pytest.mark.parametrize("streams", [False, True])
 def test_tokens_that_deepseek_read_from_its_cache_are_priced_as_such(streams: bool) -> None:
-    usage = {"prompt_tokens": 100, "completion_tokens": 10, "prompt_cache_hit_tokens": 90, "prompt_cache_miss_tokens": 10}
+    usage = {"prompt_tokens": 1000, "completion_tokens": 10, "prompt_cache_hit_tokens": 900, "prompt_cache_miss_tokens": 100}
     content = events(piece({"content": "ok"}), piece({}, "stop"), {"choices": [], "usage": usage}) if streams else whole(usage=usage)
     with vendor(content, "text/event-stream" if streams else "application/json") as server:
         asking = Asking(server, price=Price(input=0.28, output=0.42, cached_input=0.028))
         asking.stream() if streams else asking.whole()
     [output] = asking.outputs()
-    assert output.usage == Usage(input_tokens=100, output_tokens=10, cached_tokens=90)
-    assert output.cost_usd == pytest.approx((10 * 0.28 + 90 * 0.028 + 10 * 0.42) / 1e6, abs=1e-9)
+    assert output.usage == Usage(input_tokens=1000, output_tokens=10, cached_tokens=900)
+    assert output.cost_usd == pytest.approx(0.0000574, abs=1e-9)
 
 
 @pytest.mark.parametrize("index", [{"index": 0}, {}])
