@@ -122,6 +122,15 @@ def test_an_answer_that_calls_tools_says_so_and_its_calls_have_ids() -> None:
     assert (streamed.finish_reason, [call.function.arguments for call in streamed.tool_calls]) == ("tool_calls", ['{"a":1}'])
 
 
+def test_arguments_that_a_stream_has_at_the_start_of_a_call_alone_are_its_arguments() -> None:
+    tool = {"type": "tool_use", "id": "toolu_1", "name": "find", "input": {"order": 7}}
+    stop = {"type": "content_block_stop", "index": 0}
+    deltas = (piece(0, type="input_json_delta", partial_json=text) for text in ('{"order":', " 8}"))
+    for between, arguments in (([], '{"order": 7}'), (deltas, '{"order": 8}')):
+        [one] = collect(stream(started(), begun(0, **tool), *between, stop, *ended("tool_use"))).choices[0].tool_calls
+        assert one.function.arguments == arguments
+
+
 def test_the_halves_of_a_character_in_two_pieces_are_one_character() -> None:
     texts = [piece(0, type="text_delta", text=text) for text in ("Hi \ud83d", "\ude00")]
     assert collect(stream(started(), begun(0, type="text", text=""), *texts, *ended())).choices[0].text == "Hi 😀"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rlaas.adapters.models.openai_answers import read_completion, read_deltas
-from rlaas.chat import BackendFailed, Choice, Completion, Delta, Processing, ToolCallDelta, Usage
+from rlaas.chat import BackendFailed, CalledFunction, Choice, Completion, Delta, Processing, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import InvalidInput
 from rlaas.inference.collect import Collected
 
@@ -163,6 +163,14 @@ def test_an_answer_that_ended_in_an_error_is_a_failure(reason: str) -> None:
         read_completion("the server", whole({"content": '{"events": [{"title": "partial'}, finish_reason=reason, usage=COUNTS))
     with pytest.raises(BackendFailed):
         stream(piece({"role": "assistant", "content": ""}, reason))
+
+
+def test_a_choice_that_has_an_error_of_its_own_is_no_answer() -> None:
+    failed = {"index": 0, "finish_reason": None, "error": {"code": 502, "message": "Provider returned error"}}
+    with pytest.raises(BackendFailed):
+        read_completion("the server", json.dumps({"choices": [{**failed, "message": {"content": ""}}]}).encode())
+    with pytest.raises(BackendFailed):
+        stream(piece({"content": "Dear"}), {"choices": [{**failed, "delta": {"content": ""}}]})
 
 
 def test_a_stream_is_finished_by_a_reason_and_not_by_an_empty_one() -> None:
@@ -336,6 +344,27 @@ def test_arguments_are_the_text_that_the_model_wrote_and_an_object_where_it_wrot
     [one] = read(whole({"tool_calls": [call(sent, id="1")]})).tool_calls
     [streamed] = collect(stream(calling(call(sent, id="1", index=0)), piece({}, "tool_calls"))).choices[0].tool_calls
     assert one.function.arguments == streamed.function.arguments == arguments
+
+
+def test_an_empty_object_before_the_arguments_is_none_of_them() -> None:
+    pieces = (calling(call("{}", id="1", index=0)), calling(call('{"a": ', None, index=0)), calling(call("1}", None, index=0)))
+    [one] = collect(stream(*pieces, piece({}, "tool_calls"))).choices[0].tool_calls
+    assert one.function.arguments == '{"a": 1}'
+    assert collect(stream(*pieces, calling(call("{}", "now", id="2", index=1)), piece({}, "stop"))).choices[0].tool_calls[1:] == (
+        ToolCall(id="2", function=CalledFunction(name="now", arguments="{}")),
+    )
+
+
+def test_a_function_that_is_called_the_old_way_is_a_tool() -> None:
+    function = {"name": "add", "arguments": '{"a": 1}'}
+    choice = read(whole({"content": None, "function_call": function}, finish_reason="function_call"))
+    pieces = ({"name": "add", "arguments": ""}, {"name": None, "arguments": '{"a": '}, {"arguments": "1}"})
+    streamed = collect(stream(*(piece({"function_call": one}) for one in pieces), piece({}, "function_call"))).choices[0]
+    for one in (choice, streamed):
+        assert ([made.function for made in one.tool_calls], one.finish_reason) == ([CalledFunction(**function)], "tool_calls")
+        assert one.tool_calls[0].id
+    for nothing in (None, {}, {"name": "", "arguments": ""}, "none"):
+        assert read(whole({"function_call": nothing})).tool_calls == ()
 
 
 def test_what_a_vendor_must_get_back_with_a_call_is_read_whole_and_streamed() -> None:

@@ -36,6 +36,11 @@ def test_an_event_is_told_as_soon_as_its_blank_line_is_here() -> None:
     assert next(event_data(chunks())) == b"1"
 
 
+def test_json_objects_without_a_blank_line_between_them_are_events_of_their_own() -> None:
+    written = b'data: {"a": {\ndata: "b": 1}\ndata: }\ndata: {"c": 2}\ndata: [DONE]\n'
+    assert list(event_data([written])) == [b'{"a": {\n"b": 1}\n}', b'{"c": 2}', b"[DONE]"]
+
+
 def test_a_line_without_end_is_given_up() -> None:
     endless = (b"x" * 65_536 for _ in range(MAX_LINE_BYTES // 65_536 + 1))
     with pytest.raises(BackendFailed):

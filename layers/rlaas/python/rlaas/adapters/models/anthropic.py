@@ -219,7 +219,7 @@ def _translate_events(events: Iterable[bytes]) -> Iterator[Delta]:
                 usage, model = started.usage or usage, started.model
                 yield Delta(usage=usage.plain(), model=model)
             case _Event(type="content_block_start", content_block=_Block(type="tool_use") as block):
-                tools[event.index] = _StreamedTool(len(tools))
+                tools[event.index] = _StreamedTool(len(tools), arguments_text(block.input or {}))
                 yield Delta(tool_calls=(ToolCallDelta(tools[event.index].index, id=block.id, name=block.name),), model=model)
             case (
                 _Event(type="content_block_start", content_block=_Block(type="text", text=text))
@@ -236,7 +236,8 @@ def _translate_events(events: Iterable[bytes]) -> Iterator[Delta]:
                 tool.has_arguments = True
                 yield Delta(tool_calls=(ToolCallDelta(tool.index, arguments=piece.partial_json),), model=model)
             case _Event(type="content_block_stop") if event.index in tools and not tools[event.index].has_arguments:
-                yield Delta(tool_calls=(ToolCallDelta(tools[event.index].index, arguments=NO_ARGUMENTS),), model=model)
+                tool = tools[event.index]
+                yield Delta(tool_calls=(ToolCallDelta(tool.index, arguments=tool.begun_with),), model=model)
             case _Event(type="message_delta", delta=_Piece() as piece):
                 usage = usage.with_later(event.usage or _Usage())
                 if piece.stop_reason is not None:
@@ -268,10 +269,12 @@ def _read_events(contents: Iterable[bytes]) -> Iterator[_Event]:
 
 
 class _StreamedTool:
-    """A tool call of which more is to come: its index among the calls, and whether any of its arguments has come."""
+    """A tool call of which more is to come: its index among the calls, whether any of its arguments has come, and those
+    that it has without any: proxies that do not stream begin a block with all of its input."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, begun_with: str = NO_ARGUMENTS) -> None:
         self.index = index
+        self.begun_with = begun_with
         self.has_arguments = False
 
 

@@ -13,7 +13,7 @@ from typing import TypeGuard
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
-from rlaas.adapters.models.answer_repair import repair_completion, repair_deltas
+from rlaas.adapters.models.answer_repair import NO_ARGUMENTS, repair_completion, repair_deltas
 from rlaas.adapters.models.openai_chat import read_refusal
 from rlaas.adapters.models.openai_usage import ReportedUsage
 from rlaas.adapters.models.vendor_json import read_json
@@ -83,6 +83,7 @@ class _Message(BaseModel):
     content: str | list[object] | None = None
     refusal: object = None
     tool_calls: list[_ToolCall] | None = None
+    function_call: object = None
     reasoning_content: object = None
     reasoning: object = None
     annotations: object = None
@@ -93,6 +94,13 @@ class _Message(BaseModel):
         if isinstance(self.content, str):
             return self.content
         return "".join(_read_part(part, "text") for part in self.content or ())
+
+    @property
+    def calls(self) -> list[_ToolCall]:
+        """The tools that are called, also the one by the API's older name for it."""
+        if isinstance(self.function_call, dict) and not self.tool_calls and any(self.function_call.values()):
+            return [_ToolCall(function=_Function.model_validate(self.function_call))]
+        return self.tool_calls or []
 
     @property
     def thoughts(self) -> str | None:
@@ -117,6 +125,8 @@ class _Choice(BaseModel):
     stop_reason: object = None
     """What vLLM says beside `finish_reason`: the stop sequence, or the number of the token that ended the answer."""
     logprobs: object = None
+    error: object = None
+    """OpenRouter's, where the provider behind it failed."""
 
     @property
     def place(self) -> int:
@@ -248,8 +258,8 @@ class _CallPlaces:
         self._by_id: dict[tuple[int, str], _OpenCall] = {}
         self._count = 0
 
-    def find(self, piece: _ToolCall, position: int, name: str | None, arguments: str) -> int:
-        """The place of the call that `piece` belongs to; `position` is the piece's among those that came with it."""
+    def find(self, piece: _ToolCall, position: int, name: str | None) -> _OpenCall:
+        """The call that `piece` belongs to; `position` is the piece's among those that came with it."""
         index = piece.index if isinstance(piece.index, int) else position
         call = self._find_open(index, piece.own_id, name)
         if call is None:
@@ -259,8 +269,7 @@ class _CallPlaces:
         self._latest[index] = call
         if piece.own_id is not None:
             self._by_id[index, piece.own_id] = call
-        call.arguments.add(arguments)
-        return call.place
+        return call
 
     def _find_open(self, index: int, identifier: str | None, name: str | None) -> _OpenCall | None:
         latest = self._latest.get(index)
@@ -280,12 +289,12 @@ def _build_choice(vendor: str, choice: _Choice) -> Choice:
             function=CalledFunction(name=_text(call.function.name) or "", arguments=call.function.text),
             extra_content=call.extras,
         )
-        for call in words.tool_calls or ()
+        for call in words.calls
         if call.function is not None
     )
     return Choice(
         text=words.text,
-        finish_reason=_read_reason(vendor, choice.finish_reason),
+        finish_reason=_read_reason(vendor, choice),
         tool_calls=tuple(calls),
         refusal=_text(words.refusal),
         logprobs=_keep_finite(choice.logprobs),
@@ -300,9 +309,9 @@ def _build_delta(vendor: str, choice: _Choice, place: int, places: _CallPlaces, 
     return Delta(
         index=place,
         text=words.text,
-        tool_calls=tuple(_build_pieces(words.tool_calls, places)) if words.tool_calls else (),
+        tool_calls=tuple(_build_pieces(calls, places)) if (calls := words.calls) else (),
         refusal=_text(words.refusal),
-        finish_reason=_read_reason(vendor, choice.finish_reason),
+        finish_reason=_read_reason(vendor, choice),
         logprobs=_keep_finite(choice.logprobs),
         model=model,
         stop_sequence=_text(choice.stop_reason),
@@ -315,15 +324,21 @@ def _build_delta(vendor: str, choice: _Choice, place: int, places: _CallPlaces, 
 def _build_pieces(calls: Iterable[_ToolCall], places: _CallPlaces) -> Iterator[ToolCallDelta]:
     for position, call in enumerate(calls):
         name, arguments = (_text(call.function.name), call.function.text) if call.function is not None else (None, "")
-        place = places.find(call, position, name, arguments)
-        yield ToolCallDelta(place, arguments, call.own_id, name, call.extras)
+        open_call = places.find(call, position, name)
+        # Some servers begin each call with `{}`. One that gets no other arguments has them from its repair.
+        new = "" if name and arguments == NO_ARGUMENTS and not open_call.arguments.text else arguments
+        open_call.arguments.add(arguments)
+        yield ToolCallDelta(open_call.place, new, call.own_id, name, call.extras)
 
 
-def _read_reason(vendor: str, word: object) -> str | None:
+def _read_reason(vendor: str, choice: _Choice) -> str | None:
     """Why the answer ended, in OpenAI's words; `stop` for an unknown word.
 
     Raises: BackendFailed where the model did not finish.
     """
+    word = choice.finish_reason
+    if choice.error:
+        raise BackendFailed(f"{vendor}'s model did not finish its answer")
     if not isinstance(word, str) or not word:
         return None
     if word in _REASONS:

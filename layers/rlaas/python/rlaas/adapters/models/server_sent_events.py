@@ -11,7 +11,8 @@ def event_data(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Each event's data, in UTF-8 as it came.
 
     Lines end with CRLF, LF or CR. Comments, names, ids and events without data are skipped. A last event without its
-    blank line counts; its reader sees whether its data is whole. A server that was asked for a stream and answers with
+    blank line counts; its reader sees whether its data is whole. So does each JSON object where no blank line parts
+    them. A server that was asked for a stream and answers with
     a JSON object, such as an error, has answered with one event. Takes time linear in the bytes, however they are cut.
     Raises: BackendFailed on a line of over `MAX_LINE_BYTES`.
     """
@@ -28,7 +29,11 @@ def event_data(chunks: Iterable[bytes]) -> Iterator[bytes]:
             continue
         field, _, value = line.partition(b":")
         if field == b"data":
-            data.append(value.removeprefix(b" "))
+            value = value.removeprefix(b" ")
+            if data and data[-1].endswith(b"}") and value.startswith((b"{", b"[DONE]")):  # nothing in JSON goes on so
+                yield b"\n".join(data)
+                data = []
+            data.append(value)
     if data:
         yield b"\n".join(data)
 
