@@ -87,6 +87,11 @@ def test_an_answer_that_says_nothing_is_taken() -> None:
     assert messages(USER, {"role": "assistant", "content": None}, USER)[1] == Message(role="assistant", content="")
 
 
+@pytest.mark.parametrize("content", [None, "", []])
+def test_a_tool_that_answers_nothing_is_taken(content: object) -> None:
+    assert messages({"role": "tool", "tool_call_id": "c", "content": content}) == (Message(role="tool", content="", tool_call_id="c"),)
+
+
 def test_a_refusal_and_a_spoken_answer_are_what_the_model_said() -> None:
     audio = {"id": "audio_1", "data": "UklGRg==", "expires_at": 1, "transcript": "Hello."}
     sent = (

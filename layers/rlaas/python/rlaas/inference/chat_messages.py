@@ -105,7 +105,7 @@ class ChatMessage(Sent):
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> Self:
-        if self.content is None and self.role not in ("assistant", "function"):
+        if self.content is None and self.role not in ("assistant", "tool", "function"):
             raise ValueError("needs content")
         if (self.role == "tool") != (self.tool_call_id is not None):
             raise ValueError("a message of role tool, and no other, has a tool_call_id")

@@ -5,6 +5,7 @@ from collections.abc import Generator, Mapping
 from pydantic import JsonValue
 
 from rlaas.adapters.aws.secrets import VendorKeys
+from rlaas.adapters.models.history_rules import MISTRAL
 from rlaas.adapters.models.openai_answers import is_done, read_completion, read_deltas
 from rlaas.adapters.models.openai_chat import chat_body, count_choices, read_refusal
 from rlaas.adapters.models.trace_context import context_headers
@@ -28,7 +29,7 @@ class OpenAIServers:
         the server refuses."""
         vendor, url, headers = self._address(backend, call)
         try:
-            content = self._http.whole(vendor, url, _body(vendor, backend, call, stream=False), headers, timeout_s=timeout_s)
+            content = self._http.whole(vendor, url, completions_body(vendor, backend, call, stream=False), headers, timeout_s=timeout_s)
         except VendorRefused as refusal:
             raise _read_refusal(vendor, refusal, url, headers) from None
         return read_completion(vendor, content)
@@ -36,7 +37,7 @@ class OpenAIServers:
     def stream(self, backend: OpenAIBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
         """The answer piece by piece, `timeout_s` seconds between pieces. Raises: as `complete`."""
         vendor, url, headers = self._address(backend, call)
-        body = _body(vendor, backend, call, stream=True)
+        body = completions_body(vendor, backend, call, stream=True)
         events = self._http.events(vendor, url, body, headers, is_last=is_done, timeout_s=timeout_s, ends_at=call.ends_at)
         try:
             for delta in read_deltas(vendor, events, choices=count_choices(call.parameters)):
@@ -62,13 +63,25 @@ def _read_refusal(vendor: str, refusal: VendorRefused, url: str, headers: Mappin
     return read_refusal(vendor, refusal.status, refusal.content, private=private, retry_after_s=refusal.retry_after_s)
 
 
-def _body(vendor: str, backend: OpenAIBackend, call: ChatCall, *, stream: bool) -> dict[str, JsonValue]:
+def completions_body(vendor: str, backend: OpenAIBackend, call: ChatCall, *, stream: bool) -> dict[str, JsonValue]:
+    """The request of OpenAI's chat API as the backend's server takes it. Raises: PartRefused; InvalidInput."""
     check_openai_parts(vendor, call.messages)
     body = chat_body(call, stream=stream, model=backend.model, marked=find_cache_marks(backend) is not None)
     # OpenAI's reasoning models take only the new name of `max_tokens`; some other servers know only the old one.
     if _is_openai(backend) and "max_tokens" in body:
         body.setdefault("max_completion_tokens", body.pop("max_tokens"))
+    if find_host(backend.base_url) == MISTRAL:
+        _write_for_mistral(body)
     return body
+
+
+def _write_for_mistral(body: dict[str, JsonValue]) -> None:
+    """Rename what Mistral has by another name, and leave out how a stream tells its usage, which it always does. It
+    refuses what it does not know (422)."""
+    body.pop("stream_options", None)
+    for name, own in (("max_completion_tokens", "max_tokens"), ("seed", "random_seed")):
+        if name in body:
+            body[own] = body.pop(name)
 
 
 def _is_openai(backend: OpenAIBackend) -> bool:

@@ -5,17 +5,19 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import JsonValue
 
-from rlaas.adapters.models.vendor_failures import failure
+from rlaas.adapters.models.vendor_failures import failure, leave_out_idle
 from rlaas.chat import ChatCall, Message, make_piece
 from rlaas.errors import RlaasError
 from rlaas.prompt_cache import CacheTtl
 
 
 def chat_body(call: ChatCall, *, stream: bool, model: str | None = None, marked: bool = False) -> dict[str, JsonValue]:
-    """The request's body: every parameter as it is, without nulls; if `marked` with the marks of the prompt's cache.
-    A stream is always asked to end with its usage."""
-    body: dict[str, JsonValue] = {name: value for name, value in call.parameters.items() if value is not None}
+    """The request's body: every parameter as it is, without those that say nothing; if `marked` with the marks of the
+    prompt's cache. A stream is always asked to end with its usage."""
+    body = leave_out_idle(call.parameters)
     body.pop("stream_options", None)
+    if isinstance(tools := body.get("tools"), list):
+        body["tools"] = [_leave_out_nulls(tool) for tool in tools]
     if model is not None:
         body["model"] = model
     body["messages"] = [_mark_message(message) if marked else message.plain() for message in call.messages]
@@ -38,6 +40,14 @@ def _mark_message(message: Message) -> dict[str, JsonValue]:
 
 def _mark(part: dict[str, JsonValue], ttl: CacheTtl | None) -> dict[str, JsonValue]:
     return part if ttl is None else {**part, "cache_control": {"type": "ephemeral", **({"ttl": ttl} if ttl == "1h" else {})}}
+
+
+def _leave_out_nulls(tool: JsonValue) -> JsonValue:
+    """The tool without the nulls of its function, which clients send and OpenAI refuses."""
+    function = tool.get("function") if isinstance(tool, dict) else None
+    if not isinstance(tool, dict) or not isinstance(function, dict) or None not in function.values():
+        return tool
+    return {**tool, "function": {name: value for name, value in function.items() if value is not None}}
 
 
 def read_refusal(

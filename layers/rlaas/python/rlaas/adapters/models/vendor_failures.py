@@ -105,6 +105,17 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
     return min(max(0.0, seconds), _LONGEST_WAIT_S)
 
 
+def leave_out_idle(parameters: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """The parameters without those that say nothing, which some vendors refuse: nulls, empty lists, and how to call
+    tools where none are offered."""
+    useful = {name: value for name, value in parameters.items() if value is not None and value != []}
+    if "tools" not in useful:
+        useful.pop("parallel_tool_calls", None)
+        if useful.get("tool_choice") in ("auto", "none"):
+            del useful["tool_choice"]
+    return useful
+
+
 def select_parameters(
     vendor: str, parameters: Mapping[str, JsonValue], supported: frozenset[str], *, defaults: Mapping[str, JsonValue] | None = None
 ) -> dict[str, JsonValue]:
@@ -116,8 +127,8 @@ def select_parameters(
     no_effect: dict[str, JsonValue] = {**_NO_EFFECT, **(defaults or {})}
     selection: dict[str, JsonValue] = {
         name: value
-        for name, value in parameters.items()
-        if value is not None and name not in _HINTS and not (name in no_effect and no_effect[name] == value)
+        for name, value in leave_out_idle(parameters).items()
+        if name not in _HINTS and not (name in no_effect and no_effect[name] == value)
     }
     for name in selection:
         if name not in supported:
@@ -158,8 +169,6 @@ _NO_EFFECT: Mapping[str, JsonValue] = {
     "logprobs": False,
     "top_logprobs": 0,
     "logit_bias": {},
-    "stop": [],
-    "tools": [],
     "parallel_tool_calls": True,
     "response_format": {"type": "text"},
     "modalities": ["text"],
