@@ -196,7 +196,7 @@ def test_a_history_of_claudes_comes_back_to_claude_as_it_was(turns: list[dict[st
     assert anthropic("claude-opus-4-6", request.chat(), request.parameters()) == {**body, "model": "claude-opus-4-6"}
 
 
-@pytest.mark.parametrize("id_", ["functions.find_order:0", "", "ü" * 200, "call\n1"])
+@pytest.mark.parametrize("id_", ["functions.find_order:0", "", "ü" * 200, "call\n1", "call_1__thought__" + "c2ln" * 1000])
 def test_an_id_that_the_vendor_refuses_is_the_same_other_one_in_the_call_and_its_result(id_: str) -> None:
     body = anthropic("claude-opus-4-6", [said("user", "Where is it?"), said("assistant", "", call(id_)), result(id_)])
     use, answer = body["messages"][1]["content"][0]["id"], body["messages"][2]["content"][0]["tool_use_id"]

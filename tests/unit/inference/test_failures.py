@@ -282,7 +282,7 @@ def test_an_answer_that_has_no_room_in_an_output_is_a_failure(completion: Comple
         Delta(index=-1, text="a"),
         Delta(index=10**30, text="a"),
         Delta(tool_calls=(ToolCallDelta(10**9, id="1", name="f"),)),
-        Delta(tool_calls=(ToolCallDelta(0, id="1" * 1_000, name="f"),)),
+        Delta(tool_calls=(ToolCallDelta(0, id="1" * 10_000, name="f"),)),
         Delta(finish_reason="x" * 1_000),
     ],
 )

@@ -187,6 +187,18 @@ def test_parallel_calls_of_one_index_are_two_calls_for_the_caller_and_in_the_sto
 
 
 @pytest.mark.parametrize("streams", [False, True])
+def test_an_id_that_holds_a_signature_reaches_the_caller_and_the_store(streams: bool) -> None:
+    call_id = "call_1__thought__" + "c2ln" * 1000
+    call = {"index": 0, "id": call_id, "type": "function", "function": {"name": "find", "arguments": "{}"}}
+    content = events(piece({"tool_calls": [call]}), piece({}, "tool_calls")) if streams else whole({"tool_calls": [call]}, "tool_calls")
+    with vendor(content, "text/event-stream" if streams else "application/json") as server:
+        asking = Asking(server)
+        choice = asking.stream()[1].choices[0] if streams else asking.whole().choices[0]
+    [output] = asking.outputs()
+    assert [one.id for one in (*choice.tool_calls, *output.tool_calls)] == [call_id, call_id]
+
+
+@pytest.mark.parametrize("streams", [False, True])
 def test_what_the_vendor_must_get_back_reaches_the_caller_and_the_store(streams: bool) -> None:
     call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "find", "arguments": "{}"}, "extra_content": SIGNED}
     words: dict[str, Any] = {"content": None, "reasoning_content": "Hm.", "tool_calls": [call]}

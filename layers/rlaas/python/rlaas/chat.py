@@ -14,6 +14,9 @@ from rlaas.prompt_cache import CacheMark, CacheTtl, find_longest
 from rlaas.wire import Json, WireModel
 
 JsonObject = dict[str, JsonValue]
+LONGEST_CALL_ID = 8192
+CallId = Annotated[str, Field(max_length=LONGEST_CALL_ID)]
+"""The id of a tool's call. LiteLLM puts Gemini's signature into it, of some thousand characters."""
 _MOST_TOKENS = 10**9
 _ARGUMENTS: TypeAdapter[JsonObject] = TypeAdapter(dict[str, Json], config=ConfigDict(defer_build=True))
 
@@ -29,7 +32,7 @@ class ToolCall(WireModel):
     """A model's call of a tool. `extra_content` is what a vendor adds to it and must get back with it, such as Gemini's
     `{"google": {"thought_signature": ...}}`."""
 
-    id: Annotated[str, Field(max_length=256)]
+    id: CallId
     type: Literal["function"] = "function"
     function: CalledFunction
     extra_content: dict[str, Json] | None = None
@@ -50,7 +53,7 @@ class Message(WireModel):
     role: Literal["system", "user", "assistant", "tool"]
     content: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: Annotated[str, Field(max_length=256)] | None = None
+    tool_call_id: CallId | None = None
     reasoning_content: str | None = None
     name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     parts: tuple[Part, ...] = Field(default=(), max_length=MOST_PARTS)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Hashable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
-from rlaas.chat import BackendFailed, ChatCall, Completion, Delta, NoCapacity, Usage
+from rlaas.chat import LONGEST_CALL_ID, BackendFailed, ChatCall, Completion, Delta, NoCapacity, ToolCallDelta, Usage
 from rlaas.errors import InvalidInput, RlaasError
 from rlaas.inference.decide import Assignment
 from rlaas.inference.gateway import Gateway
@@ -350,11 +350,15 @@ def _check_piece(delta: Delta, call: ChatCall) -> None:
     """The same for a piece, so that the pieces make an answer."""
     if not 0 <= delta.index < _count_choices(call):
         raise BackendFailed("the backend's stream has a choice that was not asked for")
-    names = (text for piece in delta.tool_calls for text in (piece.id or "", piece.name or ""))
-    if not all(0 <= piece.index < _MOST_TOOL_CALLS for piece in delta.tool_calls) or max(map(len, names), default=0) > _LONGEST_NAME:
+    if not all(_has_room(piece) for piece in delta.tool_calls):
         raise BackendFailed("the backend's stream has a tool call beyond all bounds")
     if len(delta.finish_reason or "") > _LONGEST_REASON:
         raise BackendFailed("the backend's answer has more than there is room for")
+
+
+def _has_room(piece: ToolCallDelta) -> bool:
+    fits = len(piece.id or "") <= LONGEST_CALL_ID and len(piece.name or "") <= _LONGEST_NAME
+    return 0 <= piece.index < _MOST_TOOL_CALLS and fits
 
 
 def _count_choices(call: ChatCall) -> int:

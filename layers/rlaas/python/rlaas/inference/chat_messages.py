@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
-from rlaas.chat import CalledFunction, Message, ToolCall
+from rlaas.chat import CalledFunction, CallId, Message, ToolCall
 from rlaas.inference.sent_parts import (
     TEXT_OR_LIST,
     Block,
@@ -63,7 +63,7 @@ class SentFunction(Sent):
 class SentCall(Sent):
     """A model's call of a tool. Some servers leave out the id and the type."""
 
-    id: Annotated[str, Field(max_length=256)] | None = None
+    id: CallId | None = None
     type: Literal["function"] | None = None
     function: SentFunction
     extra_content: dict[str, Json] | None = None
@@ -97,7 +97,7 @@ class ChatMessage(Sent):
     refusal: str | None = None
     audio: SentAudio | None = None
     tool_calls: tuple[SentCall, ...] | None = None
-    tool_call_id: Annotated[str, Field(max_length=256)] | None = None
+    tool_call_id: CallId | None = None
     function_call: SentFunction | None = None
     reasoning_content: str | None = None
     reasoning: Json = Field(default=None, description="The name that some servers have for `reasoning_content`.")

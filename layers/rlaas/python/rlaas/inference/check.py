@@ -118,7 +118,7 @@ def bound_choices(choices: Sequence[Choice]) -> tuple[Choice, ...]:
 
 def count_characters(delta: Delta) -> int:
     """How many characters a piece of a streamed answer has."""
-    calls = sum(len(call.arguments) + len(call.name or "") for call in delta.tool_calls)
+    calls = sum(len(call.arguments) + len(call.name or "") + len(call.id or "") for call in delta.tool_calls)
     return len(delta.text) + len(delta.refusal or "") + len(delta.reasoning_content or "") + calls
 
 

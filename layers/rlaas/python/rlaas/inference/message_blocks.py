@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from rlaas.chat import CalledFunction, Message, ToolCall
+from rlaas.chat import CalledFunction, CallId, Message, ToolCall
 from rlaas.inference.sent_parts import (
     TEXT_OR_LIST,
     AnyDocument,
@@ -40,7 +40,7 @@ class ToolUseBlock(Block):
     """The model's call of a tool."""
 
     type: Literal["tool_use"]
-    id: Annotated[str, Field(max_length=256)]
+    id: CallId
     name: Annotated[str, Field(max_length=256)]
     input: dict[str, Json]
 
@@ -83,7 +83,7 @@ class ToolResultBlock(Block):
     """What a tool answered to a call."""
 
     type: Literal["tool_result"]
-    tool_use_id: Annotated[str, Field(max_length=256)]
+    tool_use_id: CallId
     content: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[_Result, ...], Tag("list")], TEXT_OR_LIST] | None = None
     is_error: bool | None = None
 

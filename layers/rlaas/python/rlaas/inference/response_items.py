@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
-from rlaas.chat import CalledFunction, Choice, Message, ToolCall
+from rlaas.chat import CalledFunction, CallId, Choice, Message, ToolCall
 from rlaas.inference.sent_parts import (
     TEXT_OR_LIST,
     Block,
@@ -81,7 +81,7 @@ class FunctionCall(Sent):
     """A model's call of a tool, as it was answered."""
 
     type: Literal["function_call"]
-    call_id: Annotated[str, Field(max_length=256)]
+    call_id: CallId
     name: Annotated[str, Field(max_length=256)]
     arguments: str
 
@@ -90,7 +90,7 @@ class FunctionCallOutput(Sent):
     """What a tool answered to the call `call_id`."""
 
     type: Literal["function_call_output"]
-    call_id: Annotated[str, Field(max_length=256)]
+    call_id: CallId
     output: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[OutputPart, ...], Tag("list")], TEXT_OR_LIST]
 
 
