@@ -96,7 +96,7 @@ def _tools(parameters: Parameters, marks: Mapping[int, CacheTtl]) -> list[JsonVa
     tools: list[JsonValue] = []
     for place, tool in enumerate(parameters.tools or ()):
         function = tool.function
-        definition: JsonObject = {"name": function.name, "input_schema": function.parameters}
+        definition: JsonObject = {"name": function.name, "input_schema": function.schema_to_send}
         if function.description:
             definition["description"] = function.description
         if function.strict:

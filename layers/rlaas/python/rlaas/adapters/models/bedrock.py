@@ -203,7 +203,7 @@ def _tool_config(parameters: Parameters, marks: Mapping[int, CacheTtl], cache: _
     tools: list[dict[str, object]] = []
     for place, tool in enumerate(parameters.tools):
         function = tool.function
-        definition: JsonObject = {"name": function.name, "inputSchema": {"json": function.parameters}}
+        definition: JsonObject = {"name": function.name, "inputSchema": {"json": function.schema_to_send}}
         if function.description:
             definition["description"] = function.description
         if function.strict:

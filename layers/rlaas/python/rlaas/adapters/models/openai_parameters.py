@@ -4,8 +4,9 @@ turns. The messages are valid for the vendor (`valid_history`)."""
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
+from rlaas.adapters.models.closed_schemas import close_schema
 from rlaas.adapters.models.vendor_failures import select_parameters
 from rlaas.chat import JsonObject, Message
 from rlaas.errors import InvalidInput
@@ -31,6 +32,11 @@ class ToolFunction(_Strict):
     description: str | None = None
     parameters: Annotated[JsonObject, BeforeValidator(_make_object_schema)] = Field(default=None, validate_default=True)
     strict: bool | None = None
+
+    @property
+    def schema_to_send(self) -> JsonObject:
+        """The arguments' schema; where they have to fit it, as models take it that are held to one."""
+        return close_schema(self.parameters) if self.strict else self.parameters
 
 
 class OfferedTool(_Strict):
@@ -70,7 +76,7 @@ class NamedSchema(_Strict):
 
     name: str
     description: str | None = None
-    json_schema: JsonObject = Field(alias="schema")
+    json_schema: Annotated[JsonObject, AfterValidator(close_schema)] = Field(alias="schema")
     strict: bool | None = None
 
 
