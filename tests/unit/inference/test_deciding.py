@@ -86,6 +86,16 @@ def test_a_requests_parameters_go_before_the_policys() -> None:
     assert backend.calls[0].parameters == {"temperature": 1.5, "max_completion_tokens": 9, "top_k": 3}
 
 
+def test_a_request_that_samples_by_one_parameter_is_not_sampled_by_the_policys_other() -> None:
+    """Newer models of Claude refuse `temperature` and `top_p` together."""
+    registry, sampling = furnish_registry(), make_policy(1).sampling.model_copy(update={"top_p": 0.9})
+    registry.put_policy(make_policy(3).model_copy(update={"sampling": sampling}), CHANGE)
+    for asked in ({"top_p": 0.5}, {"temperature": 0.5}, {"temperature": 0.5, "top_p": 0.5}):
+        backend = EchoBackend()
+        ask(MemoryEventStore(), registry=registry, backend=backend, policy_id=f"{SKILL}@v3", parameters=asked)
+        assert backend.calls[0].parameters == {"max_tokens": 256, **asked}
+
+
 def test_a_policy_may_be_asked_for_and_its_answer_counts_in_no_estimate() -> None:
     answer = ask(MemoryEventStore(), policy_id=f"{SKILL}@v2")
     assert (answer.policy_id, answer.decision.pinned, answer.decision.counts) == (f"{SKILL}@v2", True, False)

@@ -122,12 +122,16 @@ def _render_call(assignment: Assignment, admitted: Admitted) -> ChatCall:
     return order_marks(call)
 
 
+_IN_PLACE_OF = {"max_completion_tokens": "max_tokens", "tools": "tool_choice", "temperature": "top_p", "top_p": "temperature"}
+
+
 def _merge_parameters(policy: Policy, overrides: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """The request's parameters over the policy's; OpenAI's newer name for the limit of an answer replaces the older."""
+    """The request's parameters over the policy's. One that says the same thing another way replaces the policy's, too:
+    the newer name for the limit of an answer, other tools, and `temperature` or `top_p`, of which newer models of
+    Claude take one."""
     own = {**policy.sampling.parameters(), **list_offered_tools(policy.prompt)}
     parameters = {name: value for name, value in overrides.items() if value is not None}
-    if "max_completion_tokens" in parameters:
-        del own["max_tokens"]
-    if "tools" in parameters:
-        own.pop("tool_choice", None)
+    for name, other in _IN_PLACE_OF.items():
+        if name in parameters:
+            own.pop(other, None)
     return {**own, **parameters}
