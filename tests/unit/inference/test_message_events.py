@@ -72,6 +72,17 @@ def test_what_the_model_thinks_is_a_block_before_the_text_for_clients_that_ask_f
     assert [block.type for block in refused.content] == ["thinking", "text"]
 
 
+def test_what_a_vendor_tells_of_its_usage_before_it_answers_stands_in_the_first_event() -> None:
+    told = Usage(input_tokens=100, output_tokens=1, cached_tokens=80)
+    first, *_, last, _ = stream(
+        [Delta(model="claude"), Delta(usage=told), Delta(text="Dear"), Delta(finish_reason="stop"), Delta(usage=USAGE)]
+    )
+    counts = {"input_tokens": 20, "cache_read_input_tokens": 80, "cache_creation_input_tokens": 0}
+    assert (first["message"]["usage"], last["usage"]) == ({**counts, "output_tokens": 1}, {**counts, "output_tokens": 9})
+    first, *_ = stream([Delta(text="Dear"), Delta(finish_reason="stop"), Delta(usage=USAGE)])
+    assert set(first["message"]["usage"].values()) == {0}
+
+
 def test_a_text_is_one_block_between_the_messages_start_and_its_end() -> None:
     sent = list(stream([Delta(), Delta(text="Dear"), Delta(text=" Ada"), Delta(finish_reason="stop"), Delta(usage=USAGE)]))
     assert kinds(sent) == [

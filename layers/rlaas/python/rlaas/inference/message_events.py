@@ -20,18 +20,18 @@ def events(
     """`deltas` as events; `extras` stand in the message that the first one begins, and what the model thinks is there
     if the client `shows_thoughts`.
 
-    The usage is known last, so that `message_delta` has it and `message_start` zeros. What `deltas` raises before its
-    first delta is raised before the first event; closing this closes `deltas`.
+    Most vendors tell the usage last, so that `message_delta` has it; `message_start` has what was told before the
+    answer, or zeros. What `deltas` raises before it is raised before the first event; closing this closes `deltas`.
     """
     blocks, usage, finish_reason, stop_sequence, refusal = _Blocks(shows_thoughts=shows_thoughts), None, None, None, ""
     processing = UNKNOWN_PROCESSING
-    start: StreamEvent | None = _build_start(message_id, model, extras)
+    has_begun = False
     with closing(deltas):
         for delta in deltas:
-            if start is not None:
-                yield start
-                start = None
             usage = delta.usage or usage
+            if not has_begun and (usage is not None or delta.has_content):
+                yield _build_start(message_id, model, extras, usage)
+                has_begun = True
             processing = delta.processing if delta.processing != UNKNOWN_PROCESSING else processing
             if delta.index != 0:
                 continue
@@ -40,8 +40,8 @@ def events(
             refusal += delta.refusal or ""
             blocks.add(delta)
             yield from blocks.send()
-    if start is not None:
-        yield start
+    if not has_begun:
+        yield _build_start(message_id, model, extras, usage)
     if not blocks.say_something:
         blocks.add(Delta(text=refusal))
     yield from blocks.send(last=True)
@@ -53,8 +53,7 @@ def events(
     yield {"type": "message_stop"}
 
 
-def _build_start(message_id: str, model: str, extras: Mapping[str, JsonValue]) -> StreamEvent:
-    nothing = Usage(input_tokens=0, output_tokens=0)
+def _build_start(message_id: str, model: str, extras: Mapping[str, JsonValue], usage: Usage | None) -> StreamEvent:
     message: StreamEvent = {
         "id": message_id,
         "type": "message",
@@ -64,7 +63,7 @@ def _build_start(message_id: str, model: str, extras: Mapping[str, JsonValue]) -
         "stop_reason": None,
         "stop_sequence": None,
         "stop_details": None,
-        "usage": build_usage(nothing),
+        "usage": build_usage(usage),
     }
     return {"type": "message_start", "message": {**message, **extras}}
 
