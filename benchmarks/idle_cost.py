@@ -54,7 +54,8 @@ FREE = {
 }
 
 
-def idle_lines(templates: Iterable[Mapping[str, Any]]) -> dict[str, float]:  # noqa: C901 - a price list: a kind a case, none touches another
+# A price list: a kind a case, and none touches another.
+def idle_lines(templates: Iterable[Mapping[str, Any]]) -> dict[str, float]:  # noqa: C901
     """USD a month of one stage's `templates`, by what is paid.
 
     Raises: ValueError for a resource whose price is not known here.

@@ -38,7 +38,7 @@ class StockPresidio:
     def __init__(self, model: Language) -> None:
         tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
         engine = SpacyNlpEngine(models=[{"lang_code": "en", "model_name": "loaded"}])
-        engine.nlp = {"en": model}  # type: ignore[assignment]
+        engine.nlp = {"en": model}  # type: ignore[assignment]  # Presidio annotates it as always None
         registry = RecognizerRegistry()
         registry.load_predefined_recognizers(languages=["en"])
         self._analyzer = AnalyzerEngine(registry=registry, nlp_engine=engine, supported_languages=["en"])

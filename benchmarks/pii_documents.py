@@ -218,7 +218,7 @@ VALUES: dict[str, Callable[[Faker, random.Random], str]] = {
     "STREET_ADDRESS": _street,
     "LOCATION": lambda fake, choose: fake.city() if choose.random() < 0.6 else Faker("en_US").country(),
     "NRP": lambda fake, choose: choose.choice(
-        "German French Brazilian Polish Kenyan Catholic Muslim Jewish Hindu Republican Swedish Vietnamese Buddhist Canadian".split()  # noqa: SIM905
+        "German French Brazilian Polish Kenyan Catholic Muslim Jewish Hindu Republican Swedish Vietnamese Buddhist Canadian".split()
     ),
     "US_ITIN": lambda fake, choose: (
         f"9{choose.randint(0, 99):02}-{choose.choice((70, 75, 80, 88, 90, 92, 94, 99))}-{choose.randint(0, 9999):04}"

@@ -33,8 +33,8 @@ def ensure_base_model(directory: Path, *, tiny: bool = False) -> Path:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     unfinished = directory.with_name(f"{directory.name}.{os.getpid()}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -63,7 +63,7 @@ def _smollm2() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
         if hasattr(model, mark):
             delattr(model, mark)
-    return model.to(torch.bfloat16), _tokenizer()  # type: ignore[arg-type]
+    return model.to(torch.bfloat16), _tokenizer()  # type: ignore[arg-type]  # transformers wraps `to`, which hides its self
 
 
 def _tokenizer() -> PreTrainedTokenizerBase:
@@ -96,7 +96,7 @@ def _tiny() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     return model, tokenizer
 
 

@@ -118,7 +118,7 @@ def make_environment(config: dict[str, Any], code: Path, scratch: str) -> dict[s
     return seen
 
 
-class LayersOnlyWorker(stock.Worker):  # type: ignore[misc]
+class LayersOnlyWorker(stock.Worker):  # type: ignore[misc]  # ministack carries no types
     """One execution environment: a process that answers one invocation at a time."""
 
     def __init__(self, func_name: str, config: dict[str, Any], code_zip: bytes) -> None:

@@ -245,7 +245,7 @@ def mark_log(request_id: str) -> None:
 
 def capture_output() -> None:
     """Send whatever is printed to file descriptor 2, line by line."""
-    sys.stdout = sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115 (open for good)
 
 
 def main() -> None:

@@ -104,6 +104,7 @@ def _answer_only(key: str) -> None:
         del self.headers[KEY_HEADER]
         return True
 
+    # The handler's class belongs to the function's own code, so the base class is what can be changed.
     http.server.BaseHTTPRequestHandler.parse_request = parse_request  # type: ignore[method-assign]
 
 

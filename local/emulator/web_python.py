@@ -27,11 +27,12 @@ def _fork_when_served(control: socket.socket) -> None:
     stock = socketserver.BaseServer.serve_forever
 
     def serve_forever(self: socketserver.TCPServer, poll_interval: float = 0.5) -> None:
-        socketserver.BaseServer.serve_forever = stock  # type: ignore[method-assign]
+        socketserver.BaseServer.serve_forever = stock  # type: ignore[method-assign]  # see below
         worker.mark_log("init")
         control.send(json.dumps({"status": "ready"}).encode())
         worker.serve(worker.fork_on_demand(control), lambda: adapter.WebServer(self, stock))
 
+    # The server belongs to the function's own code, so its class is what can be changed; in the child it is put back.
     socketserver.BaseServer.serve_forever = serve_forever  # type: ignore[assignment,method-assign]
     worker.capture_output()
 

@@ -325,19 +325,15 @@ HELD_OUT: tuple[Issue, ...] = (
     ),
 )
 
-# fmt: off
-_FIRST_NAMES = (
-    "Maria", "John", "Aisha", "Peter", "Chen", "Olga", "Diego", "Fatima", "Liam", "Emma", "Noah", "Sofia", "Raj", "Yuki",
-    "Lars", "Ana", "Omar", "Grace", "Hugo", "Nina", "Paul", "Ivy", "Karl", "Zoe", "Tom", "Leila", "Marco", "Elena", "Sam",
-    "Priya",
+_FIRST_NAMES = tuple(
+    """
+    Maria John Aisha Peter Chen Olga Diego Fatima Liam Emma Noah Sofia Raj Yuki Lars Ana Omar Grace Hugo Nina Paul Ivy Karl Zoe Tom Leila
+    Marco Elena Sam Priya
+    """.split()
 )
-# fmt: on
-# fmt: off
-_LAST_NAMES = (
-    "Lopez", "Smith", "Khan", "Novak", "Wei", "Petrova", "Garcia", "Ali", "Brown", "Jones", "Berg", "Rossi", "Patel", "Tanaka",
-    "Olsen", "Costa", "Haddad", "Lee", "Martin", "Kaya",
+_LAST_NAMES = tuple(
+    "Lopez Smith Khan Novak Wei Petrova Garcia Ali Brown Jones Berg Rossi Patel Tanaka Olsen Costa Haddad Lee Martin Kaya".split()
 )
-# fmt: on
 _MONTHS = ("January", "March", "May", "July", "October", "November")
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
 

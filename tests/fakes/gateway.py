@@ -53,7 +53,7 @@ class TimeLeft(LambdaContext):
     def __init__(self, milliseconds: int) -> None:
         self._milliseconds = milliseconds
 
-    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]
+    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]  # powertools says static
         return self._milliseconds
 
 

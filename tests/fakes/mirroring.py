@@ -91,8 +91,10 @@ class Mirroring:
             failed_ids = {failure["itemIdentifier"] for failure in shadow({"Records": records}, make_lambda_context())["batchItemFailures"]}
             done = [message for message in messages if message["MessageId"] not in failed_ids]
             if done:
-                entries = [{"Id": str(at), "ReceiptHandle": message["ReceiptHandle"]} for at, message in enumerate(done)]
-                self.sqs.delete_message_batch(QueueUrl=self.queue, Entries=entries)  # type: ignore[arg-type]
+                self.sqs.delete_message_batch(
+                    QueueUrl=self.queue,
+                    Entries=[{"Id": str(at), "ReceiptHandle": message["ReceiptHandle"]} for at, message in enumerate(done)],
+                )
             calls += 1
         return calls
 

@@ -118,17 +118,21 @@ def test_other_limits_are_not_the_contexts(message: str) -> None:
 @pytest.mark.parametrize(
     ("message", "shown"),
     [
-        ("Incorrect API key provided: sk-proj-abc***wxyz. Find yours at https://platform.openai.com/account/api-keys.",
-         "Incorrect API key provided: [key]. Find yours at [URL]"),
+        (
+            "Incorrect API key provided: sk-proj-abc***wxyz. Find yours at https://platform.openai.com/account/api-keys.",
+            "Incorrect API key provided: [key]. Find yours at [URL]",
+        ),
         ("User: arn:aws:sts::123456789012:assumed-role/rlaas/x is not authorized", "User: [ARN] is not authorized"),
         ("upstream 10.0.3.7:8000 or vllm.internal:8000 refused", "upstream [address] or [address] refused"),
         ("no route to Models.Example.COM with vendor-key", "no route to [hidden] with [hidden]"),
-        ("messages.0.content: tool_call_id 'call_0123456789abcdef01234567' has no answer",
-         "messages.0.content: tool_call_id 'call_0123456789abcdef01234567' has no answer"),
+        (
+            "messages.0.content: tool_call_id 'call_0123456789abcdef01234567' has no answer",
+            "messages.0.content: tool_call_id 'call_0123456789abcdef01234567' has no answer",
+        ),
         ("token " + "a1" * 30, "token [key]"),
         ("half \ud800 a\x00line\r\nbreak", "half a line break"),
     ],
-)  # fmt: skip
+)
 def test_a_quote_has_no_keys_and_no_addresses(message: str, shown: str) -> None:
     assert quote(message, private=("models.example.com", "vendor-key", "")) == shown
 

@@ -117,7 +117,9 @@ class Api:
         )
         self._app = Mangum(admin_app(lambda: self.services, caller), lifespan="off")
 
-    def call(self, method: str, path: str, body: object = None, *, scopes: str = "admin", query: dict[str, str] | None = None, **more: Any) -> tuple[int, Any]:  # fmt: skip  # noqa: E501
+    def call(
+        self, method: str, path: str, body: object = None, *, scopes: str = "admin", query: dict[str, str] | None = None, **more: Any
+    ) -> tuple[int, Any]:
         event = make_proxy_event(path, "" if body is None else body, scopes=scopes, method=method, **more)
         terms: Any = {"scopes": tuple(scopes.split()), "expires_at": self.until}
         self.registry.callers["key1"] = ApiKey(key_id="key1", tenant_id=TENANT, secret_sha256="0" * 64, created_at=NOW, **terms)
@@ -167,9 +169,16 @@ def check_refusal(answer: tuple[int, Any], status: int, kind: str, param: str | 
         ("POST", f"{HERE}/learning-runs", {"settings": {"lora_rank": 17}}, 400, "InvalidInput", "settings.lora_rank"),
         ("POST", f"{HERE}/learning-runs", {"settings": {"beta": 10**400}}, 400, "InvalidInput", "settings.beta"),
         ("POST", f"{HERE}/rollouts", {"policy_id": f"{SKILL}@v9"}, 404, "NotFound", "policy_id"),
-        ("POST", f"{HERE}/rollouts", {"policy_id": f"{SKILL}@v2", "settings": {"steps": [{"weight": 2}]}}, 400, "InvalidInput", "settings.steps.0.weight"),  # noqa: E501
+        (
+            "POST",
+            f"{HERE}/rollouts",
+            {"policy_id": f"{SKILL}@v2", "settings": {"steps": [{"weight": 2}]}},
+            400,
+            "InvalidInput",
+            "settings.steps.0.weight",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_refusal_has_the_one_body_and_names_the_field(
     api: Api, method: str, path: str, body: object, status: int, kind: str, param: str | None
 ) -> None:

@@ -88,7 +88,7 @@ PARTICIPLES = frozenset(
     """
     told named taken acted begun begins pardoned found known asked held given said kept wanted shown written answered heard made counted
     came
-    """.split()  # noqa: SIM905
+    """.split()
 )
 STORED = {("experiments/sequential.py", "answered"), ("voices.py", "heard")}
 """Arguments that are called as a field is that lies in the tables."""

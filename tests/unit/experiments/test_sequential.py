@@ -69,9 +69,10 @@ def units_to_decide(stream: list[SettledUnit], decided: Callable[[SequentialTest
 
 @pytest.mark.parametrize("propensity", [0.1, 0.5])
 @pytest.mark.parametrize(
-    "draw", [bernoulli(0.5, 0.5), bernoulli(0.9, 0.9), beta(0.6, 0.6, 0.25), points(0.7, 0.7), points(1.0, 1.0)],
+    "draw",
+    [bernoulli(0.5, 0.5), bernoulli(0.9, 0.9), beta(0.6, 0.6, 0.25), points(0.7, 0.7), points(1.0, 1.0)],
     ids=["coins", "skewed coins", "beta", "one point", "all perfect"],
-)  # fmt: skip
+)
 def test_continuous_looking_rejects_a_true_null_no_more_often_than_alpha(propensity: float, draw: Draw) -> None:
     rng = random.Random(SEED)
     streams = [sample(rng, draw, propensity, 200) for _ in range(300)]

@@ -261,9 +261,16 @@ def test_an_unregistered_metric_is_refused_with_the_services_words(service: Serv
 
 def test_csv_columns_are_mapped_by_name(service: Service, rlaas_import: Command) -> None:
     columns = {
-        "id": "ticket", "thread_id": "ticket", "user_id": "agent", "prompt": "asked", "text": "draft", "final_text": "sent_text",
-        "action": "verdict", "task_result.closed": "closed", "occurred_at": "when",
-    }  # fmt: skip
+        "id": "ticket",
+        "thread_id": "ticket",
+        "user_id": "agent",
+        "prompt": "asked",
+        "text": "draft",
+        "final_text": "sent_text",
+        "action": "verdict",
+        "task_result.closed": "closed",
+        "occurred_at": "when",
+    }
     options = [part for field, column in columns.items() for part in ("--map", f"{field}={column}")]
     result = rlaas_import("csv", SAMPLES / "tickets.csv", "--skill", SKILL, *options)
     assert (result.status, result.row("rows read"), result.row("events made")) == (0, 3, 13)

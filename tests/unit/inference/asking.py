@@ -42,7 +42,10 @@ def gateway(
     spending: Spending | None = None,
 ) -> Gateway:
     ticks = count()
-    timer = lambda: float(next(ticks))  # noqa: E731
+
+    def timer() -> float:
+        return float(next(ticks))
+
     return Gateway(
         routes=registry or furnish_registry(),
         backend=backend or EchoBackend(),

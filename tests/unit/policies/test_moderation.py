@@ -127,7 +127,7 @@ def test_a_service_that_does_not_answer_fails_as_the_guardrail_says(
         ({"output": [{**BEDROCK, "timeout_s": 6}]}, "timeout_s"),
         ({"output": [{**BEDROCK, "timeout_s": 5}, {"kind": "moderation", "timeout_s": 5}, {**BEDROCK, "name": "b"}]}, "12 s together"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_cannot_work_are_refused_with_their_field(config: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValidationError) as error:
         make_guardrails(**config)

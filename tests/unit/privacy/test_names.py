@@ -17,8 +17,8 @@ from rlaas.privacy.names import (
 )
 
 ENGLISH = Lexicon(
-    others=frozenset("be send call fast great will ship shipped mark the is was here sign single on export".split()),  # noqa: SIM905
-    nouns=frozenset("parcel customer invoice window setting care maria order desk".split()),  # noqa: SIM905
+    others=frozenset("be send call fast great will ship shipped mark the is was here sign single on export".split()),
+    nouns=frozenset("parcel customer invoice window setting care maria order desk".split()),
 )
 
 

@@ -48,11 +48,11 @@ def make_call(arguments: str) -> ToolCall:
         (f'{{"{MAIL}', '{"<EMAIL_ADDRESS>'),
         (f'{{"a": {CARD}}}\n{{"b": "{MAIL}"}}\n', '{"a": "<CREDIT_CARD>"}\n{"b": "<EMAIL_ADDRESS>"}\n'),
         (f'Ask {MAIL}: {{"a": {CARD}}}, [1], {CARD}.', 'Ask <EMAIL_ADDRESS>: {"a": "<CREDIT_CARD>"}, [1], <CREDIT_CARD>.'),
-        (f'Dear {{{{ name }}}}, {CARD}', 'Dear {{ name }}, <CREDIT_CARD>'),
+        (f"Dear {{{{ name }}}}, {CARD}", "Dear {{ name }}, <CREDIT_CARD>"),
         (CARD, "<CREDIT_CARD>"),
         (f"[see {CARD}]", "[see <CREDIT_CARD>]"),
     ],
-)  # fmt: skip
+)
 def test_json_stays_json_and_all_else_stays_as_it_was(text: str, expected: str) -> None:
     assert clean(text) == expected
     assert clean(expected) == expected

@@ -10,10 +10,12 @@ from rlaas_sdk.imports.exchange import Exchange, ImportContext, build_exchange_e
 from rlaas_sdk.imports.identity import make_bound_id
 from rlaas_sdk.imports.rows import JsonObject, RowRefused, find_first, read_moment, read_number, read_text
 
-FIELDS = (
-    "id", "occurred_at", "thread_id", "user_id", "system", "prompt", "messages", "text", "finish_reason", "input_tokens", "output_tokens",
-    "latency_ms", "final_text", "action", "rating", "comment", "label", "tag",
-)  # fmt: skip
+FIELDS = tuple(
+    """
+    id occurred_at thread_id user_id system prompt messages text finish_reason input_tokens output_tokens latency_ms final_text action
+    rating comment label tag
+    """.split()
+)
 """The fields that one column each can be mapped to."""
 FAMILIES = ("inputs", "metadata", "metric", "task_result")
 """The families of fields that columns can be mapped to by name, as in `inputs.question`."""

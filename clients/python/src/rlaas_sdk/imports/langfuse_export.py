@@ -26,9 +26,7 @@ from rlaas_sdk.imports.rows import (
     read_text,
 )
 
-_OBSERVATION_TYPES = {
-    "SPAN", "GENERATION", "EVENT", "AGENT", "TOOL", "CHAIN", "RETRIEVER", "EVALUATOR", "EMBEDDING", "GUARDRAIL",
-}  # fmt: skip
+_OBSERVATION_TYPES = set("SPAN GENERATION EVENT AGENT TOOL CHAIN RETRIEVER EVALUATOR EMBEDDING GUARDRAIL".split())
 _TRUTHS = {"true": 1.0, "false": 0.0}
 _TEXT_KINDS: dict[str, tuple[str, str, int | None]] = {
     "CORRECTION": ("edit", "final_text", None),
@@ -36,10 +34,12 @@ _TEXT_KINDS: dict[str, tuple[str, str, int | None]] = {
     "CATEGORICAL": ("label", "label", 128),
 }
 _NOISE = {"resourceAttributes", "scope", "attributes"}
-_LIST_COLUMNS = {
-    "input", "output", "metadata", "tags", "traceTags", "comments", "observations", "scores", "toolCalls", "toolCallNames",
-    "tool_calls", "tool_call_names", "toolDefinitions", "tool_definitions", "availableTools",
-}  # fmt: skip
+_LIST_COLUMNS = set(
+    """
+    input output metadata tags traceTags comments observations scores toolCalls toolCallNames tool_calls tool_call_names toolDefinitions
+    tool_definitions availableTools
+    """.split()
+)
 """Columns of an observation or a trace that hold lists; the UI's export writes every other list under a score's
 name."""
 

@@ -7,10 +7,8 @@ import json
 
 from rlaas_sdk.imports.rows import Json, JsonObject, RowRefused, find_first
 
-_ROLES = {
-    "system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant", "ai": "assistant",
-    "tool": "tool", "function": "tool",
-}  # fmt: skip
+_ROLES = {"developer": "system", "human": "user", "ai": "assistant", "function": "tool"}
+_ROLES |= {role: role for role in ("system", "user", "assistant", "tool")}
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 _UNSPOKEN = ("reasoning", "thinking", "redacted_thinking")
 """Types of parts in which a model thinks; they are not part of its answer."""

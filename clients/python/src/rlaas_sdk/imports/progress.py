@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -43,12 +43,7 @@ class Totals:
 
     def as_json(self) -> str:
         """The totals as the state stores them."""
-        return json.dumps(
-            {
-                "rows": self.rows, "events": self.events, "new": self.new, "replayed": self.replayed, "pending": self.pending,
-                "refused_rows": self.refused_rows, "refused": self.refused, "skipped": self.skipped,
-            }
-        )  # fmt: skip
+        return json.dumps({count.name: getattr(self, count.name) for count in fields(self)})
 
     @classmethod
     def from_json(cls, text: str) -> Totals:

@@ -4,9 +4,20 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 
 DropReason = Literal[
-    "no_feedback", "no_final_text", "unchanged", "empty", "no_prompt", "other_prompt", "called_tools", "duplicate", "no_output", "shadow",
-    "over_share", "blocked", "not_text",
-]  # fmt: skip
+    "no_feedback",
+    "no_final_text",
+    "unchanged",
+    "empty",
+    "no_prompt",
+    "other_prompt",
+    "called_tools",
+    "duplicate",
+    "no_output",
+    "shadow",
+    "over_share",
+    "blocked",
+    "not_text",
+]
 """Why an output made no pair; `no_output` counts outputs that feedback names but that never arrived."""
 MIN_WORDS = 3
 """The fewest words of a final text that is worth learning from."""

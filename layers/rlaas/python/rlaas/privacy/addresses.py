@@ -97,8 +97,8 @@ _BOX_BEFORE = re.compile(
     r"|Casella Postale|Caixa Postal|Boîte Postale)[ ]{1,2}(?:No\.? ?)?$",
     re.IGNORECASE,
 )
-_UNITS = frozenset("apartment apt suite ste flat appartement appartamento interno puerta piano wohnung lägenhet lejlighed".split())  # noqa: SIM905
-_BOXES = frozenset("box postfach postbus postboks casilla apartado correos postale postal".split())  # noqa: SIM905
+_UNITS = frozenset("apartment apt suite ste flat appartement appartamento interno puerta piano wohnung lägenhet lejlighed".split())
+_BOXES = frozenset("box postfach postbus postboks casilla apartado correos postale postal".split())
 _ENDS_AS_STREETS_DO = re.compile(rf"{_COMPOUND}$|^{_AFTER}$")
 _KINDS_BEFORE = frozenset({"via", *re.sub(r"\(\?:|\)|\\|\?", "", _BEFORE).lower().split("|")})
 _CORNER = re.compile(rf"\bthe corner of [^\n,;?!]{{3,60}}? and (?=[{_CAPITALS}])(?:{_ANY}[ ]?){{1,4}}(?:{_NUMBER})?")

@@ -129,7 +129,7 @@ _NOBODY = frozenset(
     support supporter talent team teams technician tel tenant thank thanks that the their them there these they this those thursday
     ticket time to today tomorrow tuesday university update us user users valued vendor via visitor volunteer warm we wednesday
     welcome when while whom windows with world yes yesterday you your
-    """.split()  # noqa: SIM905
+    """.split()
 )
 _INSTITUTION = frozenset(
     """
@@ -139,13 +139,13 @@ _INSTITUTION = frozenset(
     plan platform plaza plc policy portal press program programme project rd road sa school service services society software
     solutions square station street studio studios suite summit support systems team technologies technology times tower union
     university
-    """.split()  # noqa: SIM905
+    """.split()
 )
 _CHAT_WORDS = _NOBODY | frozenset(
     """
     actually again ah also anyway babe bot both bro buddy bunch but chat darling dude first hon honey just lol lot lots love man
     mate much now oh ok okay one pal quick so support sweetie then um very well
-    """.split()  # noqa: SIM905
+    """.split()
 )
 _NO_PART = re.compile(r"[\n?!;:()<>@\d]|(?<=\w\w\w)[.](?=\s)")
 _TITLE_FIRST = re.compile(rf"^(?:{_TITLE}[ \t]+)+")

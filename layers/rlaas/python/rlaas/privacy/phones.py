@@ -26,14 +26,14 @@ _THINGS = frozenset(
     cell cellphone cellular cellulare celular desk fax handy handynummer helpline hotline komórka landline mob mobiel mobil mobile movil
     móvil pager phone portable puh puhelin rufnummer signal smartphone sms switchboard tel tele telefon telefone telefono telefonnummer
     telefoon telephone teléfono téléphone tél viber whatsapp
-    """.split()  # noqa: SIM905
+    """.split()
 )
 """Words for things that have a phone number."""
 _NUMBERS = frozenset({"number", "no", "line", "details"})
 _OWNERS = frozenset(
     """
     alternate alternative callback contact daytime direct emergency evening her his home my office our registered their work your
-    """.split()  # noqa: SIM905
+    """.split()
 )
 """Words that, right before one of `_NUMBERS`, make it a phone number (`my number`)."""
 _DEEDS = frozenset(
@@ -41,7 +41,7 @@ _DEEDS = frozenset(
     anrufen answer answering answers appeler appelez buzz call callback called calling calls chiamare contact contacted dial dialed
     dialled erreichbar llamar llame llámame message messaged messages phoned phoning rang reach reachable reached registered ring
     ringing text texted texting texts
-    """.split()  # noqa: SIM905
+    """.split()
 )
 """What people do by phone, and by other means."""
 _GAP = re.compile(r"[^\d\n]{0,40}(?:\n[ \t>]{0,8})?")

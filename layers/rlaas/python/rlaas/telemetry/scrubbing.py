@@ -12,7 +12,7 @@ _KEPT = frozenset(
     skill thread_id user_id interaction_id output_id preferred_output_id feedback_id task_result_id reward_id guardrail_id failure_id
     event_ids policy_id key_id metric decision decision_token feedback_token
     preferred_feedback_token page_key_id url sha256
-    """.split()  # noqa: SIM905
+    """.split()
 )
 """The ids by which events refer to each other, to a skill and its metrics, to policies and keys; decisions and
 tokens, which RLaaS makes; a part's `url`, which is not stored, and its `sha256`."""

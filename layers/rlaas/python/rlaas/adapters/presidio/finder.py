@@ -116,7 +116,7 @@ class _LoadedModel(SpacyNlpEngine):
             model_to_presidio_entity_mapping={"NORP": "NRP"}, labels_to_ignore=set(model.pipe_labels["ner"]) - {"NORP"}
         )
         super().__init__(models=[{"lang_code": "en", "model_name": "loaded"}], ner_model_configuration=configuration)
-        self.nlp = {"en": model}  # type: ignore[assignment]
+        self.nlp = {"en": model}  # type: ignore[assignment]  # Presidio annotates it as always None
 
     def load(self) -> None:
         """Do nothing: the model is loaded."""

@@ -29,7 +29,7 @@ _IN_FORCE = frozenset(
     """
     tenant_id policy_id scopes origins cursor actions allow custom phone_regions budgets spending prices reward metrics prompt sampling
     guardrails base_model adapter backend fallbacks price control arms unit bandit settings
-    """.split()  # noqa: SIM905
+    """.split()
 )
 """Fields that RLaaS acts by, word for word: ids, settings, prompts. Everything else in a request is only stored."""
 
