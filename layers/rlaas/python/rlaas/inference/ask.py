@@ -12,8 +12,9 @@ from collections.abc import Callable, Generator, Hashable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
-from rlaas.chat import LONGEST_CALL_ID, BackendFailed, ChatCall, Completion, Delta, NoCapacity, ToolCallDelta, Usage
+from rlaas.chat import BackendFailed, ChatCall, Completion, Delta, NoCapacity, Usage
 from rlaas.errors import InvalidInput, RlaasError
+from rlaas.inference.answer_limits import check_completion, check_piece
 from rlaas.inference.decide import Assignment
 from rlaas.inference.gateway import Gateway
 from rlaas.inference.render import Actions, Blocked, Question, admit, render_admitted
@@ -32,10 +33,6 @@ _LONGEST_PAUSE_S = 2.0
 _LEAST_TIME_S = 0.5
 """With less time left than this nobody is asked."""
 _BLOCKED_BY_CONTROL = "the arm did not answer, and the control's guardrails block the request"
-_MOST_TOOL_CALLS = 128
-_LONGEST_NAME = 256
-_LONGEST_REASON = 128
-"""In characters: as much as an event has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +262,7 @@ def _complete(exchange: Exchange, question: Question, backend: BackendSpec, gate
     call, spending = question.call, gateway.spending
     with _reading():
         answer = gateway.backend.complete(backend, call, timeout_s=timeout_s)
-        _check_completion(answer, call)
+        check_completion(answer, call)
     if answer.usage is None or is_believable(answer.usage, call):
         cost = spending.spent(question.policy, backend.model, call, answer).amount
     else:
@@ -303,7 +300,7 @@ def _read_pieces(backend: BackendSpec, call: ChatCall, gateway: Gateway, timeout
             with closing(_make_closable(gateway.backend.stream(backend, call, timeout_s=timeout_s))) as deltas:
                 for delta in deltas:
                     has_begun = True
-                    _check_piece(delta, call)
+                    check_piece(delta, call)
                     if delta.usage is not None and not is_believable(delta.usage, call):
                         delta = replace(delta, usage=None)
                     yield delta
@@ -332,38 +329,6 @@ def _make_closable(deltas: Iterator[Delta]) -> Generator[Delta, None, None]:
         close = getattr(deltas, "close", None)
         if close is not None:
             close()
-
-
-def _check_completion(completion: Completion, call: ChatCall) -> None:
-    """Check a whole answer.
-
-    Raises: BackendFailed where it has choices that nobody asked for, or what has no room in an output.
-    """
-    if not 1 <= len(completion.choices) <= _count_choices(call):
-        raise BackendFailed("the backend answered with another number of choices than it was asked for")
-    for choice in completion.choices:
-        if len(choice.tool_calls) > _MOST_TOOL_CALLS or len(choice.finish_reason or "") > _LONGEST_REASON:
-            raise BackendFailed("the backend's answer has more than there is room for")
-
-
-def _check_piece(delta: Delta, call: ChatCall) -> None:
-    """The same for a piece, so that the pieces make an answer."""
-    if not 0 <= delta.index < _count_choices(call):
-        raise BackendFailed("the backend's stream has a choice that was not asked for")
-    if not all(_has_room(piece) for piece in delta.tool_calls):
-        raise BackendFailed("the backend's stream has a tool call beyond all bounds")
-    if len(delta.finish_reason or "") > _LONGEST_REASON:
-        raise BackendFailed("the backend's answer has more than there is room for")
-
-
-def _has_room(piece: ToolCallDelta) -> bool:
-    fits = len(piece.id or "") <= LONGEST_CALL_ID and len(piece.name or "") <= _LONGEST_NAME
-    return 0 <= piece.index < _MOST_TOOL_CALLS and fits
-
-
-def _count_choices(call: ChatCall) -> int:
-    number = call.parameters.get("n")
-    return number if isinstance(number, int) else 1
 
 
 def _note_failure(exchange: Exchange, attempt: _Attempt, reason: str, error: Exception | None = None) -> Exchange:
