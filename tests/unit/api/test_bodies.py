@@ -47,7 +47,11 @@ def test_a_small_body_that_unpacks_to_a_huge_one_is_too_large_and_never_held_who
     assert (find_status(error), type(error)) == (413, PayloadTooLarge)
 
 
-@pytest.mark.parametrize("content", [b'{"text": "a"}', gzip.compress(b'{"text": "a"}')[:-3], gzip.compress(b"{}") + b"{}", b""])
+@pytest.mark.parametrize(
+    "content",
+    [b'{"text": "a"}', gzip.compress(b'{"text": "a"}')[:-3], gzip.compress(b"{}") + b"{}", b""],
+    ids=["plain", "cut off", "more behind it", "empty"],
+)
 def test_what_is_called_gzip_and_is_not_is_named(content: bytes) -> None:
     error = refusal(content, content_encoding="gzip")
     assert (find_status(error), error.param) == (400, "Content-Encoding")
