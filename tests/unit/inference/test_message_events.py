@@ -19,6 +19,7 @@ from rlaas.inference.message_events import events
 
 THOUGHTS = [Delta(reasoning_content="H"), Delta(reasoning_content="m."), Delta(text="Dear"), Delta(finish_reason="stop")]
 USAGE = Usage(input_tokens=100, output_tokens=9, cached_tokens=80)
+NOTHING_WRITTEN = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0}
 EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 
 
@@ -77,10 +78,11 @@ def test_what_a_vendor_tells_of_its_usage_before_it_answers_stands_in_the_first_
     first, *_, last, _ = stream(
         [Delta(model="claude"), Delta(usage=told), Delta(text="Dear"), Delta(finish_reason="stop"), Delta(usage=USAGE)]
     )
-    counts = {"input_tokens": 20, "cache_read_input_tokens": 80, "cache_creation_input_tokens": 0}
+    counts = {"input_tokens": 20, "cache_read_input_tokens": 80, "cache_creation_input_tokens": 0, "cache_creation": NOTHING_WRITTEN}
     assert (first["message"]["usage"], last["usage"]) == ({**counts, "output_tokens": 1}, {**counts, "output_tokens": 9})
     first, *_ = stream([Delta(text="Dear"), Delta(finish_reason="stop"), Delta(usage=USAGE)])
-    assert set(first["message"]["usage"].values()) == {0}
+    empty = {"input_tokens": 0, "output_tokens": 0, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
+    assert first["message"]["usage"] == {**empty, "cache_creation": NOTHING_WRITTEN}
 
 
 def test_a_text_is_one_block_between_the_messages_start_and_its_end() -> None:

@@ -20,7 +20,8 @@ from rlaas.routing.route import Route
 
 _TOOLS_PROMPT_TOKENS = 530
 """What Anthropic puts in front of a request's tools, by its documentation, in the most talkative of its models."""
-_VENDORS_OWN = Usage(input_tokens=200_000, output_tokens=32_000)
+_VENDORS_INPUT_TOKENS = 200_000
+_VENDORS_OUTPUT_TOKENS = 32_000
 """What is believed of a vendor beyond the call itself: instructions and search results that it puts before a prompt,
 and thoughts that no `max_tokens` bounds."""
 
@@ -138,8 +139,8 @@ def is_believable(usage: Usage, call: ChatCall) -> bool:
     At most ten times what is set aside for it is believed, beside what a vendor may add on its own, and nothing of a
     cache that was not read.
     """
-    most_input = 10 * count_prompt_tokens(call) + _VENDORS_OWN.input_tokens
-    most_output = 10 * _bound_output_tokens(call.parameters) + _VENDORS_OWN.output_tokens
+    most_input = 10 * count_prompt_tokens(call) + _VENDORS_INPUT_TOKENS
+    most_output = 10 * _bound_output_tokens(call.parameters) + _VENDORS_OUTPUT_TOKENS
     return usage.cached_tokens + usage.cache_write_tokens <= usage.input_tokens <= most_input and usage.output_tokens <= most_output
 
 
