@@ -48,7 +48,7 @@ class Sampling(WireModel):
 
     def parameters(self) -> dict[str, JsonValue]:
         """The settings as parameters of OpenAI's chat API."""
-        parameters = self.model_dump(mode="json", exclude_none=True, exclude={"stop"})
+        parameters: dict[str, JsonValue] = {name: value for name, value in self if name != "stop" and value is not None}
         return {**parameters, "stop": list(self.stop)} if self.stop else parameters
 
 

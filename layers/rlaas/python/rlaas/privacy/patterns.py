@@ -171,5 +171,5 @@ _PATTERNS = (
         may_be_in=lambda text: text.count(".") >= 2,
         valid=lambda value: not value.replace(".", "").isdecimal(),
     ),
-    _Pattern(entity="CRYPTO", expression=_BITCOIN, valid=_is_crypto),
+    _Pattern(entity="CRYPTO", expression=_BITCOIN, may_be_in=lambda text: any(digit in text for digit in "013"), valid=_is_crypto),
 )

@@ -93,9 +93,10 @@ def make_valid(call: ChatCall, rules: HistoryRules) -> ValidCall:
         messages = _take_turns(messages, ends_with_assistant=rules.ends_with_assistant)
     if rules.speaks_after_results:
         messages = list(_speak_after_results(messages))
+    if parameters is call.parameters and tuple(messages) == call.messages:
+        return ValidCall(call, {}, is_changed=False)
     valid = replace(call, messages=tuple(messages), parameters=parameters, tool_marks=tool_marks)
-    is_changed = parameters is not call.parameters or valid.messages != call.messages
-    return ValidCall(valid, {new: old for old, new in names.items()}, is_changed)
+    return ValidCall(valid, {new: old for old, new in names.items()}, is_changed=True)
 
 
 def _make_calls_valid(
