@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from rlaas.adapters.aws.events import DynamoEventStore
+from rlaas.adapters.aws.events import DynamoEventStore, build_item, read_stored_event
 from rlaas.rewards.standing import EventArrival, Standing, StandingStore
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
 from rlaas.telemetry.ingest import prepare
@@ -53,6 +53,27 @@ def test_an_interactions_events_come_in_the_order_received(event_store: EventSto
     for event in (output("o2", "i1", minutes=2), interaction("i1"), output("o1", "i1", minutes=1), interaction("i2")):
         event_store.put_new(event)
     assert [event.event_id for event in event_store.read_interaction(TENANT, "i1")] == ["i1", "o1", "o2"]
+
+
+@pytest.mark.parametrize("digest", ["0" * 64, None])
+def test_an_output_is_read_with_the_digest_of_an_older_release_and_without_one(event_store: StandingStore, digest: str | None) -> None:
+    event = replace(output("o1", "i1", minutes=1), payload_sha256=digest)
+    assert event_store.put_new(interaction("i1")) is None
+    assert event_store.put_new(event) is None
+    assert event_store.put_new(output("o1", "i1")) == event
+    assert event_store.put_each([output("o1", "i1")]) == [event]
+    assert event_store.get_many(TENANT, ["o1"]) == {"o1": event}
+    assert event_store.read_interaction(TENANT, "i1") == [interaction("i1"), event]
+    assert event_store.read_heads(TENANT, ["o1"])["o1"].event_id == "o1"
+    assert [one.event_id for one in event_store.read_outline(TENANT, "i1")] == ["i1", "o1"]
+
+
+@pytest.mark.parametrize("digest", ["0" * 64, None])
+def test_a_streams_record_is_read_with_the_digest_of_an_older_release_and_without_one(digest: str | None) -> None:
+    event = replace(output("o1", "i1"), payload_sha256=digest)
+    item = build_item(event, expires_at=NOW)
+    assert ("payload_sha256" in item) == (digest is not None)
+    assert read_stored_event(cast(Any, item)) == event
 
 
 INTERACTION = "int_01ARZ3NDEKTSV4RRFFQ69G5FAV"
