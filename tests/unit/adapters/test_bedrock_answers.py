@@ -32,6 +32,13 @@ def test_what_the_model_thought_stands_beside_the_answer() -> None:
     assert (choice.text, choice.reasoning_content, choice.finish_reason) == ("Hi 😀", "Hm.", "stop")
 
 
+@pytest.mark.parametrize(("tier", "name"), [("priority", "priority"), ("reserved", None), (None, None)])
+def test_the_tier_is_said_in_openais_words(tier: str | None, name: str | None) -> None:
+    metadata = {"usage": {"inputTokens": 4, "outputTokens": 2, "totalTokens": 6}, **({"serviceTier": {"type": tier}} if tier else {})}
+    [*_, last] = read(piece(0, text="Hi"), {"messageStop": {"stopReason": "end_turn"}}, {"metadata": metadata})
+    assert last.processing.service_tier == name
+
+
 def test_an_answer_that_calls_tools_says_so_however_it_ended() -> None:
     start = {"contentBlockStart": {"contentBlockIndex": 0, "start": {"toolUse": {"toolUseId": "1", "name": "find"}}}}
     deltas = read(start, {"contentBlockStop": {"contentBlockIndex": 0}}, {"messageStop": {"stopReason": "end_turn"}})

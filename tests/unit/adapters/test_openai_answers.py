@@ -198,6 +198,21 @@ def test_content_in_parts_is_its_texts_and_what_the_model_thought_stands_beside_
     assert collect(deltas).choices == (choice,)
 
 
+def test_thoughts_that_stand_in_openrouters_details_alone_are_read() -> None:
+    details = [
+        {"type": "reasoning.summary", "summary": "H"},
+        {"type": "reasoning.text", "text": "m.", "signature": None},
+        {"type": "reasoning.encrypted", "data": "eHg="},
+        7,
+    ]
+    choice = read(whole({"reasoning": None, "reasoning_details": details}))
+    assert choice.reasoning_content == "Hm."
+    assert read(whole({"reasoning": "Said.", "reasoning_details": details})).reasoning_content == "Said."
+    streamed = collect(stream(*(piece({"reasoning_details": [one]}) for one in details), piece({"content": "Hello"}, "stop")))
+    assert streamed.choices == (choice,)
+    assert read(whole({"reasoning_details": [details[2]]})).reasoning_content is None
+
+
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 def test_thoughts_citations_and_how_the_call_was_processed_are_read_whole_and_streamed(name: str) -> None:
     fields = {"system_fingerprint": "fp_1", "service_tier": "flex"}

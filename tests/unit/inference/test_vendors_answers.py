@@ -9,7 +9,8 @@ import pytest
 
 from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.models.backends import Backends
-from rlaas.chat import BackendFailed, Completion, Delta, Usage
+from rlaas.api.answering import infer_body
+from rlaas.chat import BackendFailed, Choice, Completion, Delta, Usage
 from rlaas.inference.collect import Collected
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.infer import infer, infer_stream
@@ -19,12 +20,13 @@ from rlaas.metering.budgets import Budgets
 from rlaas.metering.prices import Price, PriceTable
 from rlaas.policies.backend import OpenAIBackend
 from rlaas.telemetry.events import OutputProduced
+from tests.declared_answers import check_answer
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.loopback import QuietHandler, serve_handler
 from tests.fakes.registry import MemoryRegistry
 from tests.fakes.worlds import CHANGE, SKILL, make_policy, make_route
-from tests.unit.inference.asking import ASKER, gateway
+from tests.unit.inference.asking import ASKER, Failing, ask, gateway
 
 BACKENDS = Backends(VendorKeys(None), private_addresses=True)
 COUNTS = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
@@ -209,3 +211,13 @@ def test_what_the_vendor_must_get_back_reaches_the_caller_and_the_store(streams:
     [output] = asking.outputs()
     assert (choice.reasoning_content, choice.tool_calls[0].extra_content) == ("Hm.", SIGNED)
     assert (output.reasoning_content, output.tool_calls[0].extra_content) == ("Hm.", SIGNED)
+
+
+def test_what_the_model_thought_is_in_infers_answer_where_it_says_so() -> None:
+    store = MemoryEventStore()
+    thought = Failing(completion=Completion((Choice("ok", "stop", reasoning_content="Hm."),), usage=None))
+    for _ in ("asked", "asked again"):
+        body = infer_body(ask(store, backend=thought, interaction_id="int_1"))
+        check_answer("POST", "/v1/infer", 200, body)
+        assert body["reasoning_content"] == "Hm."
+    assert "reasoning_content" not in infer_body(ask(MemoryEventStore()))

@@ -142,7 +142,8 @@ class _Request:
 
 
 def infer_body(result: Answer) -> dict[str, JsonValue]:
-    """The body that `/v1/infer` answers with."""
+    """The body that `/v1/infer` answers with; what the model thought is there where it says so."""
+    thoughts = result.choices[0].reasoning_content
     return {
         "interaction_id": result.interaction_id,
         "output_id": result.output_id,
@@ -156,4 +157,5 @@ def infer_body(result: Answer) -> dict[str, JsonValue]:
         "finish_reason": result.finish_reason,
         "latency_ms": result.latency_ms,
         "idempotent_replay": result.replay,
+        **({"reasoning_content": thoughts} if thoughts else {}),
     }

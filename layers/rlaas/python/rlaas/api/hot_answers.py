@@ -48,6 +48,8 @@ class AnsweredCall(ToolCall):
 class InferAnswer(WireModel):
     """What the skill's policy answered; `cost_usd` is null where the model has no price."""
 
+    model_config = ConfigDict(json_schema_extra=make_optional("reasoning_content"))
+
     interaction_id: str
     output_id: str
     feedback_token: str
@@ -60,6 +62,7 @@ class InferAnswer(WireModel):
     finish_reason: str | None
     latency_ms: float
     idempotent_replay: bool
+    reasoning_content: str = Field(description="What the model thought, where it says so and no guardrail checks the answer.")
 
 
 class AskedOpenAI(OpenAIBackend):

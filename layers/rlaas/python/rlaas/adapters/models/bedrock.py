@@ -20,6 +20,7 @@ from rlaas.adapters.models.vendor_failures import blame_translation, failure, ma
 from rlaas.adapters.models.vendor_parts import bedrock_block
 from rlaas.adapters.models.vendor_words import quote
 from rlaas.chat import (
+    UNKNOWN_PROCESSING,
     BackendFailed,
     CalledFunction,
     ChatCall,
@@ -29,6 +30,7 @@ from rlaas.chat import (
     JsonObject,
     Message,
     Misconfigured,
+    Processing,
     ToolCall,
     ToolCallDelta,
     Usage,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from types_boto3_bedrock_runtime.type_defs import (
         ContentBlockOutputTypeDef,
         ConverseStreamOutputTypeDef,
+        ServiceTierTypeDef,
         TokenUsageTypeDef,
     )
 
@@ -59,6 +62,7 @@ _FINISH_REASONS = {
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
 }
+_TIERS = ("default", "flex", "priority")
 _MALFORMED = frozenset({"malformed_model_output", "malformed_tool_use"})
 _STATUSES = {
     "ValidationException": 400,
@@ -114,7 +118,8 @@ class BedrockModels:
                 tool_calls=tuple(_tool_calls(blocks)),
                 reasoning_content="".join(map(_thoughts, blocks)) or None,
             )
-            return repair_completion(Completion(choices=(choice,), usage=_usage(answer.get("usage")), model=backend.model))
+            usage, processing = _usage(answer.get("usage")), _processing(answer.get("serviceTier"))
+            return repair_completion(Completion(choices=(choice,), usage=usage, model=backend.model, processing=processing))
 
     def stream(self, backend: BedrockBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
         """The answer piece by piece, `timeout_s` seconds between pieces. Raises: as `complete`."""
@@ -243,6 +248,7 @@ def _translate_events(events: "Iterable[ConverseStreamOutputTypeDef]", model: st
     tools: dict[int, int] = {}
     without_arguments: set[int] = set()
     usage: Usage | None = None
+    processing = UNKNOWN_PROCESSING
     finished = False
     for event in events:
         if (start := event.get("contentBlockStart")) and (tool := start["start"].get("toolUse")):
@@ -265,11 +271,11 @@ def _translate_events(events: "Iterable[ConverseStreamOutputTypeDef]", model: st
             finished = True
             yield Delta(finish_reason=finish_reason(stop["stopReason"]), model=model)
         elif metadata := event.get("metadata"):
-            usage = _usage(metadata.get("usage"))
+            usage, processing = _usage(metadata.get("usage")), _processing(metadata.get("serviceTier"))
     if not finished:
         raise BackendFailed(f"{VENDOR} broke off before the answer was finished")
-    if usage is not None:
-        yield Delta(usage=usage, model=model)
+    if usage is not None or processing != UNKNOWN_PROCESSING:
+        yield Delta(usage=usage, model=model, processing=processing)
 
 
 def finish_reason(stop_reason: str) -> str:
@@ -302,6 +308,12 @@ def _usage(usage: "TokenUsageTypeDef | None") -> Usage | None:
         cache_write_tokens=writes,
         cache_write_1h_tokens=sum(tokens for ttl, tokens in writes_by_ttl if ttl == "1h"),
     )
+
+
+def _processing(tier: "ServiceTierTypeDef | None") -> Processing:
+    """The tier at which a call was answered; Bedrock's `reserved` has no name in OpenAI's words."""
+    name = tier["type"] if tier is not None else None
+    return Processing(service_tier=name) if name in _TIERS else UNKNOWN_PROCESSING
 
 
 @contextmanager

@@ -86,6 +86,7 @@ class _Message(BaseModel):
     function_call: object = None
     reasoning_content: object = None
     reasoning: object = None
+    reasoning_details: object = None
     annotations: object = None
 
     @property
@@ -107,7 +108,13 @@ class _Message(BaseModel):
         """What the model thought, by the names that vendors have for it."""
         if isinstance(self.content, list) and (words := "".join(_read_part(part, "thinking") for part in self.content)):
             return words
-        return _text(self.reasoning_content) or _text(self.reasoning)
+        return _text(self.reasoning_content) or _text(self.reasoning) or self._detailed_thoughts
+
+    @property
+    def _detailed_thoughts(self) -> str | None:
+        """OpenRouter's texts and summaries; what is encrypted only its vendor reads."""
+        details = self.reasoning_details if isinstance(self.reasoning_details, list) else ()
+        return "".join(_text(one.get("text")) or _text(one.get("summary")) or "" for one in details if isinstance(one, dict)) or None
 
     @property
     def citations(self) -> tuple[dict[str, JsonValue], ...]:
