@@ -104,6 +104,8 @@ class Message(WireModel):
 
     def list_cache_ttls(self) -> list[CacheTtl]:
         """How long the prompt is to be kept, for each of the message's marks."""
+        if not self.cache_marks and not self.parts:
+            return []
         return [*(mark.ttl for mark in self.cache_marks), *(part.cached_for for part in self.parts if part.cached_for is not None)]
 
     def plain(self) -> dict[str, JsonValue]:

@@ -1,6 +1,7 @@
 """Answers from OpenAI, or from any server with its chat API (vLLM, TGI, Ollama)."""
 
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 
 from pydantic import JsonValue
 
@@ -11,9 +12,9 @@ from rlaas.adapters.models.openai_chat import chat_body, count_choices, read_ref
 from rlaas.adapters.models.trace_context import context_headers
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
 from rlaas.adapters.models.vendor_parts import check_openai_parts
-from rlaas.chat import ChatCall, Completion, Delta
+from rlaas.chat import ChatCall, Completion, Delta, Usage
 from rlaas.errors import RlaasError
-from rlaas.policies.backend import OpenAIBackend, find_cache_marks
+from rlaas.policies.backend import OpenAIBackend, find_cache_marks, find_cache_writes
 from rlaas.policies.hosts import find_host, is_openai
 
 
@@ -32,7 +33,8 @@ class OpenAIServers:
             content = self._http.whole(vendor, url, completions_body(vendor, backend, call, stream=False), headers, timeout_s=timeout_s)
         except VendorRefused as refusal:
             raise _read_refusal(vendor, refusal, url, headers) from None
-        return read_completion(vendor, content)
+        completion = read_completion(vendor, content)
+        return replace(completion, usage=_count_hours(completion.usage, backend, call))
 
     def stream(self, backend: OpenAIBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
         """The answer piece by piece, `timeout_s` seconds between pieces. Raises: as `complete`."""
@@ -41,7 +43,7 @@ class OpenAIServers:
         events = self._http.events(vendor, url, body, headers, is_last=is_done, timeout_s=timeout_s, ends_at=call.ends_at)
         try:
             for delta in read_deltas(vendor, events, choices=count_choices(call.parameters)):
-                yield delta
+                yield delta if delta.usage is None else replace(delta, usage=_count_hours(delta.usage, backend, call))
                 events.restart_timeout()
         except VendorRefused as refusal:
             raise _read_refusal(vendor, refusal, url, headers) from None
@@ -82,6 +84,14 @@ def _write_for_mistral(body: dict[str, JsonValue]) -> None:
     for name, own in (("max_completion_tokens", "max_tokens"), ("seed", "random_seed")):
         if name in body:
             body[own] = body.pop(name)
+
+
+def _count_hours(usage: Usage | None, backend: OpenAIBackend, call: ChatCall) -> Usage | None:
+    """The usage with what was written to the cache for an hour, which no server of this API says: all of it, if the
+    call asks for an hour anywhere."""
+    if usage is None or find_cache_writes(backend, call) != "1h":
+        return usage
+    return usage.model_copy(update={"cache_write_1h_tokens": usage.cache_write_tokens})
 
 
 def _is_openai(backend: OpenAIBackend) -> bool:
