@@ -135,6 +135,8 @@ def _read_converse(block: Json) -> tuple[str, Any]:
             return "result", id_
         case {"image": _}:
             return "image", None
+        case {"cachePoint": {"type": "default"}}:
+            return "point", None
     return "bad", block
 
 
@@ -146,6 +148,9 @@ def _check_turns(turns: list[Json], ends_with_assistant: bool, read: Any) -> Ite
     waiting: list[str] = []
     for place, turn in enumerate(turns):
         blocks = [read(block) for block in turn["content"]]
+        if blocks and blocks[0][0] == "point":
+            yield f"messages.{place}: a cache point needs content before it"
+        blocks = [(kind, value) for kind, value in blocks if kind != "point"]
         kinds = [kind for kind, _ in blocks]
         if not blocks or turn["role"] not in ("user", "assistant"):
             yield f"messages.{place}: at least one content block, of a user or an assistant"
@@ -162,7 +167,7 @@ def _check_turns(turns: list[Json], ends_with_assistant: bool, read: Any) -> Ite
     if waiting:
         yield "tools were called without results after"
     if turns and turns[-1]["role"] == "assistant":
-        kind, value = read(turns[-1]["content"][-1])
+        kind, value = [pair for pair in map(read, turns[-1]["content"]) if pair[0] != "point"][-1]
         if not ends_with_assistant:
             yield "This model does not support assistant message prefill."
         elif kind == "text" and value != value.rstrip():
@@ -186,7 +191,8 @@ def _check_anthropic_tools(body: Json) -> Iterator[str]:
             yield f"tools.{place}.name"
         if tool["input_schema"].get("type") != "object":
             yield f"tools.{place}.custom.input_schema.type: Field required"
-    if "system" in body and not body["system"].strip():
+    system = body.get("system", "-")
+    if not all(text.strip() for text in ([system] if isinstance(system, str) else [block["text"] for block in system])):
         yield "system: text content blocks must be non-empty"
 
 
