@@ -97,6 +97,18 @@ print(*(repr(one.core_schema) for one in gc.get_objects() if isinstance(one, Typ
     assert run(program) == []
 
 
+@pytest.mark.parametrize("name", ["inference", "chat"])
+def test_no_request_for_the_stages_own_model_waits_for_an_import(name: str) -> None:
+    program = f"""
+import sys
+import functions.{name}.handler
+loaded = set(sys.modules)
+from rlaas.adapters.models import sagemaker
+print(*(module for module in set(sys.modules) - loaded if module.startswith("rlaas")))
+"""
+    assert run(program) == []
+
+
 def test_who_asks_for_the_registry_loads_nothing_that_answers() -> None:
     program = "import sys; from rlaas.runtime.stage import current_stage; current_stage().registry; print(*sys.modules)"
     loaded = set(run(program))

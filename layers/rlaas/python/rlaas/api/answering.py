@@ -21,7 +21,7 @@ from rlaas.runtime.stage import Stage, import_ahead
 from rlaas.runtime.traces import SERVER, AttributeValue, Trace, TracedBackend
 
 import_ahead("adapters.aws.counters", "adapters.aws.events", "adapters.aws.registry", "adapters.aws.secrets")
-import_ahead("adapters.models.backends", "adapters.models.moderators")
+import_ahead("adapters.models.backends", "adapters.models.moderators", "adapters.models.sagemaker")
 import_ahead("metering.ceilings", "runtime.scrubbers", "runtime.spendings", "runtime.waking")
 
 _STORE_S = 2.0
