@@ -5,7 +5,8 @@ Stock ministack (services/lambda_svc.py, _poll_dynamodb_streams):
 - loses the records that a function reports as failed. Here: they are tried again.
 - retries a batch that raises for ever, whatever MaximumRetryAttempts and BisectBatchOnFunctionError say, and stores
   nothing on S3 when it gives up. Here: as the mapping says.
-- ignores the batching window. Here: it waits.
+- ignores the batching window, and calls at each write. Here: it waits, without a window for as long as Lambda does
+  between two looks. So a request's first write and its last are mostly one call, made when its model has answered.
 - sends a hundred large records in one call. Here: 6 MB at most, as Lambda takes.
 - calls all mappings' functions on one thread, so that a slow function delays every other stream. Here: a thread each.
 """
@@ -25,6 +26,10 @@ from ministack.services import dynamodb, lambda_svc, s3
 
 MOST_BYTES = 6_000_000
 """The largest batch, as JSON."""
+POLL_SECONDS = 0.25
+"""Between two looks of Lambda at a shard: its base rate is four a second."""
+COUNT_SECONDS = 0.05
+"""Between two counts here of the records that wait."""
 BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.2, 5.0
 Record = dict[str, Any]
 logger = logging.getLogger("rlaas.streams")
@@ -84,7 +89,7 @@ def _read(mapping: Record, table: str) -> None:
         while lambda_svc._esms.get(mapping["UUID"]) is mapping and mapping.get("Enabled", True):
             function, _ = lambda_svc._get_func_record_for_qualifier(mapping["FunctionName"], mapping.get("Qualifier"))
             position = _position(mapping, table)
-            _fill(table, position, size, float(mapping.get("MaximumBatchingWindowInSeconds") or 0))
+            _fill(table, position, size, float(mapping.get("MaximumBatchingWindowInSeconds") or POLL_SECONDS))
             batch = fitting(dynamodb.stream_records_since(table, position, size))
             if not batch or function is None:
                 return
@@ -113,7 +118,7 @@ def _fill(table: str, position: int, size: int, window: float) -> None:
     """Wait up to `window` seconds for `size` records."""
     deadline = time.monotonic() + window
     while time.monotonic() < deadline and dynamodb.stream_end_position(table) - position < size:
-        time.sleep(0.02)
+        time.sleep(COUNT_SECONDS)
 
 
 def hand_over(mapping: Record, function: Record, records: list[Record]) -> None:
