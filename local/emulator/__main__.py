@@ -7,7 +7,6 @@ RLAAS_OWNER, RLAAS_FIREHOSE_SECONDS); `local.cloud` and the tests set them.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
 import signal
@@ -21,6 +20,8 @@ from local.processes import OWNER, Process
 NEEDED = ("GATEWAY_PORT", "BIND_HOST", "STATE_DIR", "S3_DATA_DIR", "TMPDIR", "RLAAS_LOG_DIR", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 STOP_SECONDS = 20.0
 OWNER_SECONDS = 0.5
+SWITCH_SECONDS = 0.0005
+"""How long a thread may hold Python's lock while another one waits for it; 0.005 by default."""
 
 
 def stop(signum: int, frame: types.FrameType | None) -> None:
@@ -52,17 +53,12 @@ def _stop_with(owner: Process) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-async def _never() -> None:
-    await asyncio.Event().wait()
-
-
 def main() -> None:
     """Hook in everything and serve."""
     for name in NEEDED:
         if name not in os.environ:
             sys.exit(f"{name} is not set; start the laptop cloud by `python -m local up`")
-    from hypercorn.asyncio import serve
-    from hypercorn.config import Config
+    import uvicorn
     from ministack import app
 
     from local.emulator import (
@@ -70,7 +66,6 @@ def main() -> None:
         athena,
         cloudformation,
         cloudwatch,
-        connections,
         door,
         faults,
         firehose,
@@ -83,22 +78,35 @@ def main() -> None:
     )
     from local.emulator.sagemaker import api
 
-    additions = (connections, faults, lambda_runtime, apigateway, streams, queues, invocations, cloudwatch, athena, firehose, sagemaker)
+    additions = (faults, lambda_runtime, apigateway, streams, queues, invocations, cloudwatch, athena, firehose, sagemaker)
     for addition in (*additions, stepfunctions, cloudformation):
         addition.install()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    sys.setswitchinterval(SWITCH_SECONDS)
     if owner := os.environ.get(OWNER):
         threading.Thread(target=_stop_with, args=(Process.parse(owner),), daemon=True, name="owner").start()
-    config = Config()
-    config.bind = [f"{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}"]
-    config.keep_alive_timeout = 75
-    config.backlog = 1024
-    config.loglevel = os.environ.get("LOG_LEVEL", "INFO")
     guarded_app = door.EmulatorDoor(app.app, port=int(os.environ["GATEWAY_PORT"]), tokens=api.OPENAI)
-    asyncio.run(serve(guarded_app, config, shutdown_trigger=_never))
+    # uvloop sends what one turn of the event loop has to send by one system call, and a client wakes once.
+    config = uvicorn.Config(
+        guarded_app,
+        host=os.environ["BIND_HOST"],
+        port=int(os.environ["GATEWAY_PORT"]),
+        http=door.Connection,
+        ws="wsproto",  # to refuse them
+        loop="uvloop",
+        timeout_keep_alive=75,
+        backlog=1024,
+        log_config=None,
+        log_level=os.environ.get("LOG_LEVEL", "INFO").lower(),
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,  # ministack sends one
+    )
+    server = uvicorn.Server(config)
+    server.handle_exit = stop
+    server.run()
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from typing import Any
 
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator, responses, sigv4
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 Message = dict[str, Any]
 AsgiScope = dict[str, Any]
@@ -102,6 +103,17 @@ def check_s3(access_key_id: str, method: str, path: str, query: Mapping[str, lis
     check_allowed(access_key_id, action, [resource], iam_actions.s3_service_context(action, query, path, headers))
     for other_action, other_resource in iam_actions.s3_additional_checks(method, path, headers, b"", query):  # what a copy reads
         check_allowed(access_key_id, other_action, [other_resource])
+
+
+class Connection(HttpToolsProtocol):  # type: ignore[misc]
+    """An HTTP connection. A target that names a host, as proxies are sent, ends it with 400: uvicorn would read that
+    target's path alone, and the host from the header."""
+
+    def on_headers_complete(self) -> None:
+        """HttpToolsProtocol.on_headers_complete."""
+        if not self.url.startswith(b"/"):
+            raise ValueError("the target is not a path")
+        super().on_headers_complete()
 
 
 class EmulatorDoor:

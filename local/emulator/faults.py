@@ -12,7 +12,7 @@ import os
 import threading
 from pathlib import Path
 
-REQUEST_LOGGERS = ("ministack", "hypercorn", "asyncio")
+REQUEST_LOGGERS = ("ministack", "uvicorn", "asyncio")
 """Loggers of errors in requests, such as a client that left."""
 logger = logging.getLogger("rlaas.emulator")
 
