@@ -81,9 +81,10 @@ def _find_path(places: Sequence[int | str], body: object, *, missing: bool) -> t
     """
     if missing:
         return (*_find_path(places[:-1], body, missing=False), str(places[-1]))
+    children = body if isinstance(body, dict) else dict(enumerate(body)) if isinstance(body, list) else {}
     for number, place in enumerate(places):
-        if (isinstance(body, dict) and place in body) or (isinstance(body, list) and isinstance(place, int) and place < len(body)):
-            path = (str(place), *_find_path(places[number + 1 :], body[place], missing=False))  # type: ignore[index]
+        if place in children:
+            path = (str(place), *_find_path(places[number + 1 :], children[place], missing=False))
             if isinstance(place, int) or len(path) == len(places) - number:
                 return path
             return max(_find_path(places[number + 1 :], body, missing=False), path, key=len)
