@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import httpx
+from pydantic import JsonValue
 
 from local.archives import extract
 from local.cloud import read_faults
@@ -52,7 +53,7 @@ class DemoSettings:
     second_week: int = 24
     max_draft_tokens: int = 64
     temperature: float = 0.3
-    rollout: dict[str, object] = field(
+    rollout: dict[str, JsonValue] = field(
         default_factory=lambda: {
             "steps": [{"weight": 0.2, "margin": 0.1, "min_samples": 4}, {"weight": 0.5, "min_samples": 10}],
             "units_a_day": 86_400,

@@ -29,11 +29,12 @@ def stands(counters: Counters, charge: Charge) -> tuple[int, int]:
 def test_a_write_happens_whole_or_not_at_all_and_tells_the_item(counters: Counters) -> None:
     assert counters.read(TENANT) == {}
     first = counters.write(TENANT, Write(at_most={"n": 4}, lacks=SetMember("ids", "a"), mark=SetMember("ids", "a"), add={"n": 5, "m": -1}))
-    assert first == (True, {"n": 5, "m": -1, "ids": frozenset("a")})
-    assert counters.write(TENANT, Write(at_most={"n": 4}, add={"n": 1})) == (False, first.item)
-    assert counters.write(TENANT, Write(lacks=SetMember("ids", "a"), add={"n": 1})) == (False, first.item)
-    assert counters.write(TENANT, Write(has=SetMember("ids", "b"), add={"n": 1})) == (False, first.item)
-    assert counters.write(TENANT, Write(has=SetMember("no such", "b"), add={"n": 1})) == (False, first.item)
+    first_item = {"n": 5, "m": -1, "ids": frozenset("a")}
+    assert first == (True, first_item)
+    assert counters.write(TENANT, Write(at_most={"n": 4}, add={"n": 1})) == (False, first_item)
+    assert counters.write(TENANT, Write(lacks=SetMember("ids", "a"), add={"n": 1})) == (False, first_item)
+    assert counters.write(TENANT, Write(has=SetMember("ids", "b"), add={"n": 1})) == (False, first_item)
+    assert counters.write(TENANT, Write(has=SetMember("no such", "b"), add={"n": 1})) == (False, first_item)
     assert counters.write(TENANT, Write(at_most={"n": 5}, mark=SetMember("ids", "b"), add={"n": 2})).item["ids"] == frozenset("ab")
     for stale in ({"ids": frozenset("a")}, {"n": None}, {"absent": 0}):
         assert not counters.write(TENANT, Write(unchanged=stale, remove=["ids"], add={"m": 1})).applied

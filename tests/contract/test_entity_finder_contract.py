@@ -10,7 +10,7 @@ from rlaas.adapters.aws import entity_finder
 from rlaas.adapters.aws.entity_finder import CALL_CHARACTERS, LambdaEntityFinder
 from rlaas.errors import DependencyUnavailable
 from rlaas.privacy.scrub import EntityFinder
-from rlaas.privacy.settings import MODEL_ENTITIES
+from rlaas.privacy.settings import MODEL_ENTITIES, ModelEntity
 from tests.fakes.entities import LambdaServer, WordFinder, serve_lambda
 from tests.fakes.gateway import make_lambda_context
 
@@ -39,7 +39,7 @@ def finds(request: pytest.FixtureRequest) -> EntityFinder:
     return LambdaEntityFinder("find_entities", at_once=1)  # Lambda gives each call a process, the server only a thread
 
 
-def find_words(finds: EntityFinder, *texts: str, entities: tuple[str, ...] = ("PERSON", "LOCATION")) -> list[list[tuple[str, str]]]:
+def find_words(finds: EntityFinder, *texts: str, entities: tuple[ModelEntity, ...] = ("PERSON", "LOCATION")) -> list[list[tuple[str, str]]]:
     spans = finds.find(texts, entities)
     return [sorted({(text[span.start : span.end], span.entity) for span in of_text}) for text, of_text in zip(texts, spans, strict=True)]
 

@@ -51,7 +51,7 @@ def ask(server: ModelServer, kind: str, *messages: Message, tools: Sequence[Json
     assert [*backends.stream(spec, call, timeout_s=5)]
     whole, streamed = (asked.body["messages"] for asked in server.requests[-2:])
     assert whole == streamed
-    return whole
+    return [*whole]
 
 
 def show(*parts: Part) -> Message:

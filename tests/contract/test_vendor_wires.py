@@ -42,12 +42,13 @@ BACKENDS = Backends(Keys(None), private_addresses=True)
 
 
 def spec(vendor: str, url: str) -> BackendSpec:
-    return {
+    specs: dict[str, BackendSpec] = {
         "openai": OpenAIBackend(model="gpt-5.4", base_url=f"{url}/v1", secret="vendor"),
         "anthropic": AnthropicBackend(model="claude-sonnet-4-5", base_url=f"{url}/v1", secret="vendor"),
         "bedrock": BedrockBackend(model="eu.anthropic.claude-sonnet-4-5-20250929-v1:0", region="eu-central-1"),
         "sagemaker": SageMakerBackend(endpoint="rlaas-prod", component="acme--reply--v3"),
-    }[vendor]
+    }
+    return specs[vendor]
 
 
 @dataclass

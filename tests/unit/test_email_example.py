@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -37,7 +37,7 @@ def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(sys, "path", [str(HERE), *sys.path])
     import server
 
-    with server.Inbox(0, Drafts()) as inbox:
+    with server.Inbox(0, cast(Any, Drafts())) as inbox:
         thread = threading.Thread(target=inbox.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield inbox

@@ -1,7 +1,7 @@
 """Histories for tests, by hand and by hypothesis, and what becomes of them for a vendor."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 from pydantic import JsonValue
@@ -66,7 +66,7 @@ def parameters_of_calls(draw: st.DrawFn) -> dict[str, JsonValue]:
         if draw(st.booleans()):
             function["parameters"] = draw(st.sampled_from(SCHEMAS))
         tools.append({"type": "function", "function": function})
-    if tools or draw(st.booleans()):
+    if draw(st.booleans()) or tools:
         parameters["tools"] = tools
     if tools:
         one: JsonValue = {"type": "function", "function": {"name": draw(st.sampled_from(names))}}
@@ -88,7 +88,7 @@ def call(id_: str, name: str = "f", arguments: str = "{}", **more: Any) -> ToolC
     return ToolCall(id=id_, function=CalledFunction(name=name, arguments=arguments), **more)
 
 
-def said(role: str, content: str = "", *calls: ToolCall) -> Message:
+def said(role: Literal["system", "user", "assistant", "tool"], content: str = "", *calls: ToolCall) -> Message:
     return Message(role=role, content=content, tool_calls=calls)
 
 

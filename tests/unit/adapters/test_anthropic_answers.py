@@ -137,6 +137,6 @@ def test_the_halves_of_a_character_in_two_pieces_are_one_character() -> None:
 
 
 def test_null_fields_do_not_cost_the_answer() -> None:
-    blocks = [{"type": "text", "text": None}, {"type": "text", "text": "hi", "citations": None}, {"type": "later"}]
+    blocks: list[dict[str, Any]] = [{"type": "text", "text": None}, {"type": "text", "text": "hi", "citations": None}, {"type": "later"}]
     assert whole(*blocks).choices[0].text == "hi"
     assert read_completion(b'{"content": null, "stop_reason": "end_turn"}').choices[0].text == ""

@@ -13,7 +13,7 @@ def piece(index: int, **delta: Any) -> dict[str, Any]:
     return {"contentBlockDelta": {"contentBlockIndex": index, "delta": delta}}
 
 
-def read(*events: dict[str, Any]) -> list[Delta]:
+def read(*events: Any) -> list[Delta]:
     return list(read_deltas(events, "claude"))
 
 

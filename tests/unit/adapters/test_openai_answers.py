@@ -262,7 +262,8 @@ def test_an_error_in_the_body_of_a_200_is_what_its_code_says(body: dict[str, Any
 
 
 def test_an_empty_error_beside_an_answer_is_none() -> None:
-    for nothing in (None, {}, ""):
+    empty_values: tuple[Any, ...] = (None, {}, "")
+    for nothing in empty_values:
         assert read(whole(error=nothing)).text == "Hello"
 
 
@@ -273,7 +274,7 @@ def test_what_is_no_chat_completion_is_a_failure(content: bytes) -> None:
 
 
 def test_fields_of_other_types_than_openais_do_not_cost_the_answer() -> None:
-    odd = {"refusal": {}, "annotations": {}, "tool_calls": None, "reasoning_content": [], "audio": 7}
+    odd: dict[str, Any] = {"refusal": {}, "annotations": {}, "tool_calls": None, "reasoning_content": [], "audio": 7}
     content = whole(odd, model=7, system_fingerprint=7, usage=7)
     assert read(content) == Choice("Hello", "stop")
     chunk = {"choices": [{"index": None, "delta": None, "finish_reason": None, "logprobs": 7}]}

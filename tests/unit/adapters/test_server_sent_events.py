@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -29,7 +30,7 @@ def test_one_byte_at_a_time() -> None:
 
 
 def test_an_event_is_told_as_soon_as_its_blank_line_is_here() -> None:
-    def chunks() -> object:
+    def chunks() -> Iterator[bytes]:
         yield b"data: 1\n\n"
         raise AssertionError("asked for more")
 

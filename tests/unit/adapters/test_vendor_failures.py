@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from rlaas.adapters.models.anthropic import find_parameter
 from rlaas.adapters.models.vendor_failures import blame_translation, failure, retry_after_s, select_parameters
@@ -160,11 +161,12 @@ def test_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> Non
 
 
 def test_what_says_no_more_than_leaving_it_out_is_left_out_and_the_rest_is_refused_by_name() -> None:
-    parameters = {"n": 1, "logprobs": False, "seed": None, "stop": [], "temperature": 1.0, "modalities": ["text"]}
+    parameters: dict[str, JsonValue] = {"n": 1, "logprobs": False, "seed": None, "stop": [], "temperature": 1.0, "modalities": ["text"]}
     parameters |= {"stream_options": {"include_usage": True}, "prompt_cache_key": "support", "service_tier": "auto"}
     parameters |= {"tools": [], "tool_choice": "none", "parallel_tool_calls": False}
     assert select_parameters("Anthropic", parameters, frozenset({"stop"}), defaults={"temperature": 1}) == {}
-    for name, value in {"n": 2, "logprobs": True, "seed": 0, "banana": "x"}.items():
+    refusals: dict[str, JsonValue] = {"n": 2, "logprobs": True, "seed": 0, "banana": "x"}
+    for name, value in refusals.items():
         with pytest.raises(InvalidInput) as refused:
             select_parameters("Anthropic", {name: value}, frozenset({"stop"}))
         assert refused.value.param == name

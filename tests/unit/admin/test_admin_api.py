@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from mangum import Mangum
@@ -115,7 +115,7 @@ class Api:
             rollout_settings={"min_samples": 20, "units_a_day": 5_000},
             secrets=self.secrets,
         )
-        self._app = Mangum(admin_app(lambda: self.services, caller), lifespan="off")
+        self._app: Any = Mangum(admin_app(lambda: self.services, caller), lifespan="off")
 
     def call(
         self, method: str, path: str, body: object = None, *, scopes: str = "admin", query: dict[str, str] | None = None, **more: Any
@@ -204,7 +204,7 @@ def test_a_request_that_passed_no_authorizer_is_unauthorized(api: Api) -> None:
 
 
 def test_a_failure_nobody_foresaw_shows_nothing_of_itself(api: Api) -> None:
-    api.services = replace(api.services, records=None)
+    api.services = replace(api.services, records=cast(Any, None))
     answer = api.call("GET", f"{HERE}/route")
     check_refusal(answer, 500, "InternalError", None)
     assert "NoneType" not in json.dumps(answer[1])
@@ -238,13 +238,13 @@ def test_a_keys_secret_is_shown_once_and_never_listed(api: Api) -> None:
 
 
 def test_a_repeated_key_request_makes_one_key_and_keeps_its_secret(api: Api) -> None:
-    again = {"headers": {"Idempotency-Key": "first-key"}}
+    again: dict[str, Any] = {"headers": {"Idempotency-Key": "first-key"}}
     _, key = api.call("POST", "/v1/admin/keys", {"scopes": ["infer"]}, **again)
     status, replay = api.call("POST", "/v1/admin/keys", {"scopes": ["infer"]}, **again)
     assert (status, replay["key_id"], replay["api_key"]) == (200, key["key_id"], None)
     assert key["api_key"].startswith(f"rlk_{key['key_id']}_")
     check_refusal(api.call("POST", "/v1/admin/keys", {"scopes": ["admin"]}, **again), 409, "Conflict", "Idempotency-Key")
-    blank = {"headers": {"Idempotency-Key": "first key"}}
+    blank: dict[str, Any] = {"headers": {"Idempotency-Key": "first key"}}
     check_refusal(api.call("POST", "/v1/admin/keys", {"scopes": ["admin"]}, **blank), 400, "InvalidInput", "Idempotency-Key")
 
 
@@ -349,7 +349,7 @@ def test_a_tenant_makes_no_more_skills_and_policies_than_the_platform_says(api: 
 def test_a_tenant_starts_no_more_learning_runs_a_day_than_the_platform_says(api: Api) -> None:
     cap_tenant(api, learning_runs_per_day=2)
     check_refusal(api.call("POST", f"{HERE}/learning-runs", {"settings": {"dpo_steps": 10**9}}), 400, "InvalidInput", "settings.dpo_steps")
-    options = {"headers": {"Idempotency-Key": "monday"}}
+    options: dict[str, Any] = {"headers": {"Idempotency-Key": "monday"}}
     first = api.call("POST", f"{HERE}/learning-runs", {}, **options)
     assert [first[0], api.call("POST", f"{HERE}/learning-runs", {})[0]] == [202, 202]
     check_over_ceiling(api.call("POST", f"{HERE}/learning-runs", {}))
@@ -562,7 +562,7 @@ def test_a_rollback_puts_the_last_good_route_back_and_may_be_repeated(api: Api) 
 
 @pytest.mark.parametrize(("what", "body"), [("learning-runs", {}), ("rollouts", {"policy_id": f"{SKILL}@v2"})])
 def test_one_request_starts_one_execution_under_its_id(api: Api, what: str, body: dict[str, Any]) -> None:
-    again = {"headers": {"Idempotency-Key": "weekly"}}
+    again: dict[str, Any] = {"headers": {"Idempotency-Key": "weekly"}}
     status, first = api.call("POST", f"{HERE}/{what}", body, **again)
     second = api.call("POST", f"{HERE}/{what}", body, **again)[1]
     executions, id_field = (api.learning, "run_id") if what == "learning-runs" else (api.rollout, "rollout_id")

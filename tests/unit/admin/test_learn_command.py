@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -10,8 +11,8 @@ from click.testing import CliRunner, Result
 from rlaas.learning.runs import Dataset, LearningRun, fail_run
 from rlaas.tenancy.registry import Change, dataset_key, run_key
 from rlaas_sdk.learning import learn_command
-from tests.fakes.worlds import SKILL, TENANT
-from tests.unit.admin.test_admin_api import Api, clock
+from tests.fakes.worlds import SKILL, TENANT, clock
+from tests.unit.admin.test_admin_api import Api
 
 LEFT_OUT = {"no_prompt": 1_200, "empty": 3}
 ADVICE = {"no_prompt": "log its interaction", "empty": "report whole texts"}
@@ -40,7 +41,7 @@ def test_a_failed_run_says_why_and_what_its_dataset_left_out(api: Api, url: str)
     run = api.registry.get(LearningRun, TENANT, run_key(SKILL, run_id)).record
     fail_run(api.registry, run, "5 pairs of 8", clock=clock)
     splits = {"train": {"pairs": 5}, "validation": {"pairs": 0}, "test": {"pairs": 1}}
-    manifest = {"splits": splits, "dropped": LEFT_OUT, "advice": ADVICE}
+    manifest: dict[str, Any] = {"splits": splits, "dropped": LEFT_OUT, "advice": ADVICE}
     dataset = Dataset(tenant_id=TENANT, skill=SKILL, version=1, uri="s3://b/v1/", run_id=run_id, manifest=manifest, created_at=clock())
     api.registry.put(TENANT, dataset_key(SKILL, 1), dataset, Change(actor="state:publish", reason="built", at=clock()))
     result = rlaas(url, "show")

@@ -70,8 +70,7 @@ class Speaker:
 
 @contextmanager
 def served(speaker: Speaker) -> Iterator[int]:
-    respond = {"/v1/say": speaker.whole, "/v1/stream": speaker.parts, "/v1/limited": speaker.limited}
-    doors = {path: web.Door(responder) for path, responder in respond.items()}
+    doors = {"/v1/say": web.Door(speaker.whole), "/v1/stream": web.Door(speaker.parts), "/v1/limited": web.Door(speaker.limited)}
     doors["/v1/named"] = web.Door(speaker.named, failure=lambda error, identifier: {"type": "error", "id": identifier}, named_parts=True)
     doors["/v1/numbered"] = web.Door(speaker.parts, failure_part=lambda body, parts: {**body, "after": parts})
     with web.server(doors, port=0) as server:

@@ -11,12 +11,12 @@ from pathlib import Path
 from rlaas.preferences.left_out import ADVICE
 from rlaas.preferences.pairs import build_pairs
 from rlaas.telemetry import ingest
-from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced
+from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced
 from tests.unit.imports.conftest import KEY, SDK, Service, service
 
 __all__ = ["service"]
 GUIDE = (Path(__file__).parents[3] / "docs" / "integrate.md").read_text()
-MODELS = {"interaction": InteractionCreated, "output": OutputProduced, "feedback": FeedbackSubmitted}
+MODELS: dict[str, type[AnyEvent]] = {"interaction": InteractionCreated, "output": OutputProduced, "feedback": FeedbackSubmitted}
 
 
 def test_the_guides_three_calls_are_a_pair(service: Service, tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from rlaas.evaluation.comparison import HeldOutCase, compare_systems, score_cases
+from rlaas.evaluation.comparison import HeldOutCase, System, compare_systems, score_cases
 from rlaas.evaluation.report import Criteria, PromotionReport, build_promotion_report
 
 FINAL = "Hi Maria,\n\nYour refund is on its way.\n\nBest,\nThe Northwind Support Team"
-COMPONENTS = {"baseline": "local--base", "candidate": "acme--mail--v1", "sft_only": "acme--mail--v1--sft"}
+COMPONENTS: dict[System, str] = {"baseline": "local--base", "candidate": "acme--mail--v1", "sft_only": "acme--mail--v1--sft"}
 GOOD, FAIR, POOR = FINAL, "Hi Maria,\n\nYour refund comes.\n\nBest,\nThe Team", "Dear customer, I am writing to you today"
 
 

@@ -57,7 +57,7 @@ def test_a_team_of_three_is_told_as_it_is() -> None:
 def test_intervals_cover_as_often_as_they_say(people: int, alike: float) -> None:
     random, covered, runs = Random(20260302), 0, 300
     for _ in range(runs):
-        rewards = []
+        rewards: list[RewardComputed] = []
         for one in range(people):
             own = random.random() < 0.6
             for _ in range(random.randint(1, 8)):

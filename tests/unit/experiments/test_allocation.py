@@ -361,13 +361,13 @@ def test_a_run_that_is_cut_short_is_taken_up_where_it_got_to_and_nothing_counts_
     assert world.rewards_of(V2) == (30, 0.5)
 
 
-def test_two_runs_at_once_count_once() -> None:
+def test_two_runs_at_once_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     world.serve(V2, later(1), reward=0.5)
     world.look(later(5))
     before = MemoryBandits(dict(world.bandits.statistics))
     world.look(later(70))
-    world.bandits.load = before.load
+    monkeypatch.setattr(world.bandits, "load", before.load)
     with pytest.raises(Conflict):
         world.look(later(70))
     assert world.bandits.statistics[TENANT, SKILL].of(V2).n == 1

@@ -141,7 +141,7 @@ def serve_doors() -> Iterator[str]:
 def openai_client(tenant_id: str = TENANT) -> Iterator[openai.OpenAI]:
     """OpenAI's own client; its requests come to the function `chat` as Lambda Web Adapter sends them."""
     context = json.dumps(make_proxy_event("/", {}, tenant_id=tenant_id)["requestContext"])
-    wire = httpx.Client(event_hooks={"response": [check_completion]})
+    wire: Any = httpx.Client(event_hooks={"response": [check_completion]})
     headers = {web.CONTEXT_HEADER: context}
     with (
         serve_doors() as url,

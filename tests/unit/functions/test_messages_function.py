@@ -105,6 +105,7 @@ def test_anthropics_client_streams_what_it_accumulates_to_the_same_message(furni
 
 def test_a_coding_agents_request_is_answered_with_all_that_it_sends(client: anthropic.Anthropic, model: ModelServer) -> None:
     """What such agents put into every request, by the beta resource: `?beta=true` and its header."""
+    tools: Any = [{**LOOK_UP, "cache_control": {"type": "ephemeral"}}]
     message = client.beta.messages.create(
         model=MODEL,
         max_tokens=8_192,
@@ -114,7 +115,7 @@ def test_a_coding_agents_request_is_answered_with_all_that_it_sends(client: anth
             {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
         ],
         messages=HELLO,
-        tools=[{**LOOK_UP, "cache_control": {"type": "ephemeral"}}],
+        tools=tools,
         thinking={"type": "enabled", "budget_tokens": 1024},
         context_management={"edits": [{"type": "clear_tool_uses_20250919"}]},
         metadata={"user_id": "user_0f_account__session_1"},

@@ -27,7 +27,7 @@ def prompt(model: ModelServer) -> list[tuple[str, str]]:
 
 
 def interaction_of(stage: Stage, response: Any) -> InteractionCreated:
-    interaction_id = response.model_extra["rlaas::interaction_id"]
+    interaction_id = response.to_dict()["rlaas::interaction_id"]
     event = stage.events.get_many(TENANT, [interaction_id])[interaction_id].event()
     assert isinstance(event, InteractionCreated)
     return event
@@ -53,7 +53,7 @@ def test_a_previous_response_goes_before_the_input_without_its_instructions(
         ("user", "three"),
     ]
     thread = interaction_of(furnished_stage, second).thread_id
-    assert thread == first.model_extra["rlaas::interaction_id"]
+    assert thread == first.to_dict()["rlaas::interaction_id"]
     assert interaction_of(furnished_stage, third).thread_id == thread
 
 
@@ -75,10 +75,10 @@ def test_a_conversation_keeps_its_arm(furnished_stage: Stage, client: openai.Ope
     for number in range(6):
         interaction: Any = {"rlaas::interaction_id": f"i{number}"}
         response = client.responses.create(model=MODEL, input="hello", user=f"u{number}", extra_body=interaction)
-        policies = {response.model_extra["rlaas::policy_id"]}
+        policies = {response.to_dict()["rlaas::policy_id"]}
         for _ in range(2):
             response = client.responses.create(model=MODEL, input="on", previous_response_id=response.id)
-            policies.add(response.model_extra["rlaas::policy_id"])
+            policies.add(response.to_dict()["rlaas::policy_id"])
         assert len(policies) == 1
         arms |= policies
     assert len(arms) == 2
@@ -141,7 +141,7 @@ def test_another_tenants_response_does_not_exist(furnished_stage: Stage, client:
 
 def test_what_is_no_response_is_not_gone_on_from(furnished_stage: Stage, client: openai.OpenAI) -> None:
     response = client.responses.create(model=MODEL, input="one")
-    interaction = str(response.model_extra["rlaas::interaction_id"])
+    interaction = str(response.to_dict()["rlaas::interaction_id"])
     for other in ("resp_1", interaction, "out_01ARZ3NDEKTSV4RRFFQ69G5FAV_x", "x" * 500, "T#acme"):
         refusal = refused_id(client, other)
         assert (refusal.status_code, refusal.code) == (404, "previous_response_not_found")

@@ -41,10 +41,10 @@ def machine(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def adapters(machine: str) -> MemoryAdapters:
+def adapters(machine: str, monkeypatch: pytest.MonkeyPatch) -> MemoryAdapters:
     adapters = MemoryAdapters()
     adapters.add(GONE, utc_now() - timedelta(days=2))
-    current_stage().adapters = adapters
+    monkeypatch.setattr(current_stage(), "adapters", adapters)
     return adapters
 
 
@@ -76,7 +76,7 @@ def test_the_endpoint_is_kept_awake_for_the_run_that_goes_on_and_sleeps_after_th
     runs.stop_execution(executionArn=second)
     upkeep.handler({}, TimeLeft(600_000))  # by the schedule, without an event
     assert scaling == [LET_SLEEP]
-    dimension = botocore.session.get_session().get_service_model("application-autoscaling").shape_for("ScalableDimension")
+    dimension: Any = botocore.session.get_session().get_service_model("application-autoscaling").shape_for("ScalableDimension")
     assert LET_SLEEP["ScalableDimension"] in dimension.enum
 
 

@@ -57,7 +57,7 @@ HEADERS = {web.CONTEXT_HEADER: json.dumps(make_proxy_event("/", {})["requestCont
 def openai_client(url: str, *, retries: int = 0, seen: list[int] | None = None) -> Iterator[openai.OpenAI]:
     """OpenAI's client; `seen` gets the status of each answer."""
     statuses = [] if seen is None else seen
-    wire = httpx.Client(event_hooks={"response": [lambda answer: statuses.append(answer.status_code)]})
+    wire: Any = httpx.Client(event_hooks={"response": [lambda answer: statuses.append(answer.status_code)]})
     client = openai.OpenAI(api_key="rlk_x", base_url=f"{url}/v1", default_headers=HEADERS, max_retries=retries, http_client=wire)
     with client:
         yield client

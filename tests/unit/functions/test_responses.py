@@ -5,7 +5,7 @@ from typing import Any
 
 import openai
 import pytest
-from openai.types.responses import ResponseStreamEvent
+from openai.types.responses import ResponseFunctionToolCall, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
 from functions.inference.handler import handler as inference
@@ -33,8 +33,10 @@ def test_openais_client_gets_a_response_whose_id_takes_feedback(furnished_stage:
     assert response.usage.total_tokens == response.usage.input_tokens + response.usage.output_tokens
     stored = furnished_stage.events.get_many(TENANT, [response.id])[response.id]
     assert (stored.event_type, stored.thread_id) == ("output", "t1")
-    assert stored.event().policy_id == response.model_extra["rlaas::policy_id"]
-    interaction_id = response.model_extra["rlaas::interaction_id"]
+    output = stored.event()
+    assert isinstance(output, OutputProduced)
+    assert output.policy_id == response.to_dict()["rlaas::policy_id"]
+    interaction_id = str(response.to_dict()["rlaas::interaction_id"])
     interaction = furnished_stage.events.get_many(TENANT, [interaction_id])[interaction_id]
     assert (response.metadata, interaction.event().metadata) == ({"page": "7"}, {"page": "7"})
 
@@ -213,12 +215,13 @@ def test_structured_output_is_parsed(client: openai.OpenAI, model: ModelServer) 
 def test_calls_of_tools_go_out_and_their_outputs_come_back(client: openai.OpenAI, model: ModelServer, chained: bool) -> None:
     model.nonsense = make_calls("find_order", "refund")
     first = client.responses.create(model=MODEL, input="Where is 7?", tools=TOOLS)
-    assert [(item.type, item.call_id, item.arguments) for item in first.output] == [
+    calls = [item for item in first.output if isinstance(item, ResponseFunctionToolCall)]
+    assert [(item.type, item.call_id, item.arguments) for item in calls] == [
         ("function_call", "call_find_order", '{"id":"7"}'),
         ("function_call", "call_refund", '{"id":"7"}'),
     ]
     model.nonsense = None
-    outputs: Any = [{"type": "function_call_output", "call_id": item.call_id, "output": "done"} for item in first.output]
+    outputs: Any = [{"type": "function_call_output", "call_id": item.call_id, "output": "done"} for item in calls]
     if chained:
         second = client.responses.create(model=MODEL, input=outputs, previous_response_id=first.id, tools=TOOLS)
     else:

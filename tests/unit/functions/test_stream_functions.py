@@ -84,7 +84,8 @@ def count_calls() -> Counter[str]:
 
 
 def test_a_batch_follows_an_interaction_up_once_and_reads_no_text_that_it_brings(furnished_stage: Stage) -> None:
-    records = [landed(furnished_stage, number, event) for number, event in enumerate([sent(), edit(), output("rol_1")])]
+    events: list[AnyEvent] = [sent(), edit(), output("rol_1")]
+    records = [landed(furnished_stage, number, event) for number, event in enumerate(events)]
     counts = count_calls()
     assert follow({"Records": records}, make_lambda_context()) == {"batchItemFailures": []}
     # What stands of the interaction and the output, and the skill's spec; one reward, and its link.
@@ -124,7 +125,7 @@ def busy(stage: Stage, number: int, tenant_id: str) -> list[dict[str, Any]]:
     """Records of so many interactions of a tenant, each with an output and an edit of it."""
     if tenant_id != TENANT:
         stage.registry.put(tenant_id, skill_key(SKILL), Skill(tenant_id=tenant_id, skill=SKILL, created_at=NOW), CHANGE)
-    records = []
+    records: list[dict[str, Any]] = []
     for place in range(number):
         draft = OutputProduced(output_id=f"o{place}", interaction_id=f"i{place}", skill=SKILL, text="Dear customer")
         edited = edit().model_copy(update={"feedback_id": f"f{place}", "interaction_id": f"i{place}", "output_id": f"o{place}"})
@@ -224,7 +225,8 @@ def test_outputs_are_counted_once_however_often_they_are_delivered(furnished_sta
         )
         for n in range(3)
     ]
-    records = [landed(furnished_stage, number, event) for number, event in enumerate([*used, output("rol_1"), sent()])]
+    events: list[AnyEvent] = [*used, output("rol_1"), sent()]
+    records = [landed(furnished_stage, number, event) for number, event in enumerate(events)]
     for batch in (records, records[1:], records[:2]):
         assert follow({"Records": batch}, make_lambda_context()) == {"batchItemFailures": []}
     ((account, tally),) = tallies.iterate_between(TENANT, NOW.date(), NOW.date())

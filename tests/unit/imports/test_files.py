@@ -54,7 +54,8 @@ def test_a_byte_order_mark_and_empty_lines_are_no_records(tmp_path: Path) -> Non
 
 
 def test_the_position_of_reading_is_reported_row_by_row_in_a_small_file_too(tmp_path: Path) -> None:
-    path, positions = tmp_path / "log.jsonl", []
+    path = tmp_path / "log.jsonl"
+    positions: list[Any] = []
     path.write_text('{"a": 1}\n' * 10)
     assert len(list(SourceFile.open(path).rows(on_bytes=positions.append))) == 10
     assert positions == [9 * number for number in range(1, 11)]

@@ -246,7 +246,7 @@ def test_whatever_stands_in_a_row_it_becomes_events_or_is_refused(data: st.DataO
         with suppress(RowRefused, RowSkipped):
             for event in read(part, ImportContext(Identity(format_name, SKILL)), "own"):
                 body = {name: value for name, value in event.items() if name != "type"}
-                REPORTED[event["type"]].model_validate_json(json.dumps(body))
+                REPORTED[str(event["type"])].model_validate_json(json.dumps(body))
 
 
 def test_an_unregistered_metric_is_refused_with_the_services_words(service: Service, rlaas_import: Command) -> None:

@@ -405,7 +405,7 @@ def test_memory_does_not_grow_with_the_file(layout: str, rlaas_import: Command, 
             export.write((",\n" if n else "") + json.dumps(row) if layout.endswith("json") else f"{text},a\n")
         export.write("]" if layout.endswith("json") else "")
     assert file.stat().st_size > 75_000_000
-    arguments = ["csv", file, "--map", "prompt=q", "--map", "text=a"] if layout.endswith("csv") else ["openai", file]
+    arguments: list[str | Path] = ["csv", file, "--map", "prompt=q", "--map", "text=a"] if layout.endswith("csv") else ["openai", file]
     program = "from pathlib import Path\nfrom rlaas_sdk.cli import main\ntry: main()\nfinally: print(Path('/proc/self/status').read_text())"
     process = rlaas_import.start(
         "import", *arguments, "--skill", SKILL, "--dry-run", env={"RLAAS_API_URL": ""}, stderr=subprocess.DEVNULL, program=("-c", program)

@@ -4,6 +4,7 @@ demonstrations."""
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from rlaas.preferences.dataset import build_trl_row
 from rlaas.preferences.pairs import PairSet, build_pairs
 from rlaas.telemetry import ingest
-from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced
+from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced
 from rlaas_sdk import Client
 from rlaas_sdk.imports import langfuse_export, litellm_logs, openai_logs
 from rlaas_sdk.imports.csv_columns import ColumnMap
@@ -24,13 +25,13 @@ from tests.sdk.stub_service import KEY, StubService
 from tests.unit.imports.conftest import SKILL
 from tests.unit.imports.test_formats import NoTraces
 
-MODELS = {"interaction": InteractionCreated, "output": OutputProduced, "feedback": FeedbackSubmitted}
+MODELS: dict[str, type[AnyEvent]] = {"interaction": InteractionCreated, "output": OutputProduced, "feedback": FeedbackSubmitted}
 DRAFT, FINAL = "Dear customer, thanks for writing to us.", "Hi Ada, we refunded the second charge."
 QUESTION: list[Any] = [{"role": "user", "content": "I was charged twice."}]
 TICKETS = ColumnMap.parse(["prompt=asked", "text=draft", "final_text=sent", "action=verdict", "system=house"])
 
 
-def build_learned_pairs(*rows: list[JsonObject]) -> PairSet:
+def build_learned_pairs(*rows: Sequence[Mapping[str, object]]) -> PairSet:
     """The pairs of the rows' events, checked and stored as the service does it."""
     events = [event for row in rows for event in row]
     now = datetime.now(UTC)
@@ -133,7 +134,7 @@ def test_prompts_keep_their_system_message_developers_words_and_text_parts() -> 
     assert [message.content for message in pair.prompt] == ["Be kind.", "Twice!"]
 
 
-CALL = {"id": "call_1", "type": "function", "function": {"name": "find_order", "arguments": '{"order": 7}'}}
+CALL: Any = {"id": "call_1", "type": "function", "function": {"name": "find_order", "arguments": '{"order": 7}'}}
 EXPECTED_PROMPT = [
     ("user", "Where is it?", (), None),
     ("assistant", "", (("find_order", {"order": 7}),), None),

@@ -18,7 +18,7 @@ from rlaas.inference.record import Answer
 from rlaas.inference.spending import Spending
 from rlaas.metering.budgets import Budget, Budgets
 from rlaas.metering.prices import Price, PriceTable
-from rlaas.policies.backend import BackendSpec, OpenAIBackend
+from rlaas.policies.backend import Backend, BackendSpec, OpenAIBackend
 from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.telemetry.events import GuardrailActed, OutputProduced
 from tests.fakes.backend import EchoBackend
@@ -37,7 +37,7 @@ SCHEMA = {"type": "object", "required": ["a"]}
 def gateway(
     *,
     registry: MemoryRegistry | None = None,
-    backend: EchoBackend | None = None,
+    backend: Backend | None = None,
     store: MemoryEventStore | None = None,
     spending: Spending | None = None,
 ) -> Gateway:
@@ -75,7 +75,7 @@ def ask(
     return infer(request, ASKER, gateway(registry=registry, backend=backend, store=store, spending=spending), idempotency_key=key)
 
 
-def openai_model(model: str, **fields: object) -> OpenAIBackend:
+def openai_model(model: str, **fields: Any) -> OpenAIBackend:
     return OpenAIBackend(model=model, base_url="https://models.example.com/v1", **fields)
 
 

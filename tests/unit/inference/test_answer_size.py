@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
+from pydantic import JsonValue
 
 from rlaas.chat import CalledFunction, ChatCall, Choice, Completion, Delta, Message, ToolCall
 from rlaas.errors import Conflict, PayloadTooLarge
@@ -122,7 +123,7 @@ def test_a_conversation_larger_than_an_item_is_answered_whole_and_not_stored(tex
 
 def test_what_goes_with_a_conversation_has_to_fit_an_item() -> None:
     backend, store = Saying("fine"), MemoryEventStore()
-    tools = [{"type": "function", "function": {"name": "f", "description": "x" * MAX_STORED_BYTES}}]
+    tools: list[JsonValue] = [{"type": "function", "function": {"name": "f", "description": "x" * MAX_STORED_BYTES}}]
     request = InferRequest(skill=SKILL, messages=(Message(role="user", content="hi"),), parameters={"tools": tools})
     with pytest.raises(PayloadTooLarge):
         infer(request, ASKER, gateway(backend, store))

@@ -63,7 +63,8 @@ def test_usage_is_a_last_chunk_without_choices_and_null_before() -> None:
 
 
 def test_our_own_fields_stand_in_the_first_chunk_alone() -> None:
-    first, *rest = stream([Delta(text="Hi"), Delta(finish_reason="stop")], **{"rlaas::policy_id": "p@v1"})
+    extras: dict[str, Any] = {"rlaas::policy_id": "p@v1"}
+    first, *rest = stream([Delta(text="Hi"), Delta(finish_reason="stop")], **extras)
     assert first["rlaas::policy_id"] == "p@v1"
     assert all("rlaas::policy_id" not in chunk for chunk in rest)
 

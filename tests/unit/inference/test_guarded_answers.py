@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from tests.unit.inference.asking import ASKER, BLOCK_LIST, SCHEMA, ask, ask_stre
 def test_a_blocked_request_gets_the_safe_answer_asks_nobody_and_costs_nothing() -> None:
     store, backend, counters = MemoryEventStore(), EchoBackend(), MemoryCounters()
     registry = guard_policy(input=[BLOCK_LIST], safe_answer="Please call us.")
-    options = {"registry": registry, "backend": backend, "spending": limit_spending(counters, 1)}
+    options: dict[str, Any] = {"registry": registry, "backend": backend, "spending": limit_spending(counters, 1)}
     answer = ask(store, email="the parcel bomb", interaction_id="mine", **options)
     assert (answer.text, answer.finish_reason, answer.decision.fallback) == ("Please call us.", "content_filter", False)
     assert (backend.requests, counters.items) == ([], {})
@@ -49,7 +50,7 @@ def test_personal_data_is_taken_out_before_the_backend_sees_it() -> None:
     assert list_actions(store) == [("input", "pii", "redact")]
 
 
-CITATION = {"type": "url_citation", "url_citation": {"url": "https://a.example/ada", "title": "Ada", "start_index": 0, "end_index": 2}}
+CITATION: Any = {"type": "url_citation", "url_citation": {"url": "https://a.example/ada", "title": "Ada", "start_index": 0, "end_index": 2}}
 
 
 class Thinking(EchoBackend):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from anthropic.lib.streaming._messages import accumulate_event
-from anthropic.types import Message, RawMessageStreamEvent
+from anthropic.types import ParsedMessage, RawMessageStreamEvent
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -37,13 +37,20 @@ def thinking(deltas: Iterable[Delta], *, shows_thoughts: bool = True) -> Generat
     return events(each(), message_id="out_1", model="rlaas::drafts", extras={}, shows_thoughts=shows_thoughts)
 
 
-def accumulated(sent: Iterable[dict[str, Any]]) -> Message:
+def accumulated(sent: Iterable[dict[str, Any]]) -> ParsedMessage[None]:
     """What Anthropic's own client makes of the events."""
-    message: Any = None
+    message: ParsedMessage[None] | None = None
     buffers: dict[int, bytes] = {}
     for event in sent:
         message = accumulate_event(event=EVENT.validate_python(event), current_snapshot=message, json_bufs=buffers)
+    assert message is not None
     return message
+
+
+def find_texts(message: ParsedMessage[None]) -> list[str]:
+    """The texts of a message that holds nothing else."""
+    assert all(block.type == "text" for block in message.content)
+    return [block.text for block in message.content if block.type == "text"]
 
 
 def kinds(sent: Iterable[dict[str, Any]]) -> list[str]:
@@ -105,7 +112,7 @@ def test_a_text_is_one_block_between_the_messages_start_and_its_end() -> None:
     }
     message = accumulated(sent)
     assert (message.id, message.model, message.stop_reason) == ("out_1", "rlaas::drafts", "end_turn")
-    assert (message.content[0].text, message.usage.input_tokens) == ("Dear Ada", 20)
+    assert (find_texts(message)[0], message.usage.input_tokens) == ("Dear Ada", 20)
 
 
 def test_each_piece_is_sent_when_it_comes() -> None:
@@ -165,13 +172,13 @@ def test_a_second_call_is_sent_as_it_comes_where_the_first_is_done() -> None:
 
 def test_a_calls_name_may_come_after_its_id() -> None:
     message = accumulated(stream([tool(0, id="call_1"), tool(0, name="look_up"), tool(0, "{}"), Delta(finish_reason="stop")]))
-    assert [(block.id, block.name, block.input) for block in message.content] == [("call_1", "look_up", {})]
+    assert [(block.id, block.name, block.input) for block in message.content if block.type == "tool_use"] == [("call_1", "look_up", {})]
     assert message.stop_reason == "tool_use"
 
 
 def test_a_refusal_without_a_text_is_the_text() -> None:
     message = accumulated(stream([Delta(refusal="I "), Delta(refusal="cannot."), Delta(finish_reason="stop")]))
-    assert [block.text for block in message.content] == ["I cannot."]
+    assert find_texts(message) == ["I cannot."]
     assert message.stop_reason == "refusal"
     assert message.stop_details is not None
     assert message.stop_details.explanation == "I cannot."
@@ -185,7 +192,7 @@ def test_an_answer_of_nothing_is_a_message_without_blocks() -> None:
 def test_choices_beyond_the_first_are_left_out() -> None:
     deltas = [Delta(0, "a"), Delta(1, "b"), Delta(0, "c"), Delta(1, finish_reason="length"), Delta(0, finish_reason="stop")]
     message = accumulated(stream(deltas))
-    assert [block.text for block in message.content] == ["ac"]
+    assert find_texts(message) == ["ac"]
     assert message.stop_reason == "end_turn"
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from openai import omit
 from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import ResponseStreamEvent
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from rlaas.chat import CalledFunction, Choice, Delta, Processing, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import DependencyUnavailable
@@ -166,7 +166,8 @@ def test_choices_after_the_first_are_left_out() -> None:
 
 
 def test_logprobs_are_those_of_their_piece_and_at_the_end_of_the_text() -> None:
-    one, two = ({"token": token, "logprob": -0.1, "bytes": [], "top_logprobs": []} for token in "ab")
+    entries: list[JsonValue] = [{"token": token, "logprob": -0.1, "bytes": [], "top_logprobs": []} for token in "ab"]
+    one, two = entries
     events = list(stream([Delta(text="a", logprobs={"content": [one]}), Delta(text="b", logprobs={"content": [two]})]))
     assert [event["logprobs"] for event in events if "logprobs" in event] == [[one], [two], [one, two]]
     accumulated(events)
@@ -205,7 +206,13 @@ def test_closing_the_events_closes_the_deltas() -> None:
 
 
 def test_a_failure_in_the_middle_is_an_error_event_as_documented_and_as_sent() -> None:
-    error = {"type": "DependencyUnavailable", "code": "dependency_unavailable", "message": "gone", "param": None, "request_id": "req-1"}
+    error: JsonValue = {
+        "type": "DependencyUnavailable",
+        "code": "dependency_unavailable",
+        "message": "gone",
+        "param": None,
+        "request_id": "req-1",
+    }
     event = failure_event({"error": error}, 5)
     assert ANY_EVENT.validate_python(event).code == "dependency_unavailable"
     assert event == {

@@ -74,7 +74,7 @@ def test_two_answers_in_a_row_stay_two() -> None:
 
 
 def test_reasoning_is_dropped_and_does_not_part_an_answer() -> None:
-    reasoning = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x", "status": None}
+    reasoning: dict[str, Any] = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x", "status": None}
     assert said(reasoning, call("a"), reasoning, call("b")) == [("assistant", "", ["a", "b"], None)]
 
 
@@ -96,7 +96,7 @@ def test_what_openais_clients_add_to_an_answer_is_taken() -> None:
 
 def test_an_answer_is_taken_back_as_openais_client_dumps_it() -> None:
     answer = Choice("Hi", "tool_calls", tool_calls=(ToolCall(id="c", function=CalledFunction(name="f", arguments="{}")),))
-    reasoning = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm"}]}
+    reasoning: dict[str, Any] = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm"}]}
     items = [reasoning, *output_items(answer, "out_1", incomplete=False)]
     models = [TypeAdapter[Any](ResponseOutputItem).validate_python(item) for item in items]
     for dumps in ([model.model_dump() for model in models], [model.to_dict() for model in models]):

@@ -159,6 +159,7 @@ def test_what_the_backend_told_before_a_stream_was_left_is_not_estimated() -> No
         TOLD.model_copy(update={"output_tokens": estimate_tokens(["word word "])}),
     )
     assert output.cost_usd == pytest.approx((10 * 3 + 990 * 0.3 + estimate_tokens(["word word "]) * 15) / 1e6)
+    assert output.cost_usd is not None
     assert read_spent(counters) == pytest.approx(output.cost_usd * 1e9)
     [(account, tally)] = [entry for stored in store.events.values() if (entry := count_usage(stored)) is not None]
     assert (account.policy_id, account.key_id, tally.requests, tally.cached_tokens) == (f"{SKILL}@v1", "key1", 1, 990)

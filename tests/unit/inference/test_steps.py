@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from pydantic import JsonValue
 
 from rlaas.chat import BackendFailed, Choice, Completion, NoCapacity, Usage
 from rlaas.errors import DependencyUnavailable, InvalidInput
@@ -243,7 +244,7 @@ def test_every_action_becomes_one_event_however_often_it_is_told() -> None:
 
 
 def test_what_was_taken_out_of_an_answer_stands_neither_in_its_refusal_nor_in_its_logprobs() -> None:
-    logprobs = {"content": [{"token": "4111111111111111", "logprob": -0.1}]}
+    logprobs: JsonValue = {"content": [{"token": "4111111111111111", "logprob": -0.1}]}
     choices = (
         Choice("It is 4111111111111111", "stop", logprobs=logprobs),
         Choice("", "stop", refusal="I won't tell ada@shop.example", logprobs=logprobs),

@@ -15,6 +15,7 @@ from rlaas.evaluation.report import Criteria, build_promotion_report
 from rlaas.learning.runs import Dataset, LearningRun, LearningSettings, RunConductor, RunSite, plan_run
 from rlaas.learning.start_run import request_run
 from rlaas.learning.training import TrainingSettings
+from rlaas.policies.backend import SageMakerBackend
 from rlaas.tenancy.registry import dataset_key, run_key
 from tests.fakes.artifacts import MemoryArtifacts
 from tests.fakes.registry import MemoryRegistry
@@ -161,6 +162,7 @@ def test_a_recommended_adapter_becomes_the_next_policy_with_its_provenance(world
     policy = world.registry.get_policy(TENANT, f"{SKILL}@v3")
     baseline = world.registry.get_policy(TENANT, run.baseline)
     assert (policy.prompt, policy.sampling) == (baseline.prompt, baseline.sampling)
+    assert isinstance(policy.backend, SageMakerBackend)
     assert policy.backend.component == f"rlaas-test--{TENANT}--{SKILL}--v1"
     assert policy.adapter is not None
     assert (policy.adapter.run_id, policy.adapter.dataset_version) == (RUN, "v1")

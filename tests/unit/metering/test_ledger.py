@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from rlaas.errors import QuotaExceeded
-from rlaas.metering.budgets import NOTHING, Amount, Budget, Budgets, Cap, Charge, SpendingRequest, find_window_start, list_charges
+from rlaas.metering.budgets import NOTHING, Amount, Budget, Budgets, Cap, Charge, SpendingRequest, Window, find_window_start, list_charges
 from rlaas.metering.counters import WHOLE, Counters, Write, Written
 from rlaas.metering.ledger import GRACE, Reservation, find_spent_arms, read_window, reserve, settle
 from tests.fakes.counters import MemoryCounters
@@ -97,7 +97,7 @@ class Interleavings(RuleBasedStateMachine):
         charge = next(charge for charge in find_charges(self.BUDGETS, self.now) if charge.window == window)
         return read_standing(self.counters, charge)[0]
 
-    def truth(self, window: str) -> tuple[int, int, int]:
+    def truth(self, window: Window) -> tuple[int, int, int]:
         """What settled in the window, and what requests that did not settle hold of it: surely, as they have not
         expired, and at most."""
         start = find_window_start(window, self.now)
@@ -132,6 +132,7 @@ class Interleavings(RuleBasedStateMachine):
             assert self.spent("hour") <= max(1000, before["hour"]) + self.debts
             return
         assert before["hour"] + amount > 1000 or before["minute"] + amount > 600
+        assert refusal is not None
         assert 1 <= (refusal.retry_after_s or 0) <= 3600
         # What is refused for is spent, or held by a reservation that has not expired.
         settled, surely, _ = self.truth("hour")

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def run_of(name: str, n: int, *, starts_at: float, policies: list[tuple[str, str
             rollout_id=None,
             decided_at=START + timedelta(seconds=starts_at + i),
         )
-        common = {"skill": SKILL, "thread_id": f"{name}-{i:04d}", "user_id": agent.name}
+        common: dict[str, Any] = {"skill": SKILL, "thread_id": f"{name}-{i:04d}", "user_id": agent.name}
         events[interaction_id] = InteractionCreated(
             **common, interaction_id=interaction_id, inputs=case.inputs, metadata={"issue": case.issue, "split": case.split}
         )
@@ -108,6 +109,7 @@ def story() -> Story:
     }
     drafts = list_drafts(events)
     interaction_ids = [draft.interaction_id for draft in drafts if draft.week == "baseline" and draft.split == "held_out"]
+    looks: tuple[tuple[float, Any, int, int], ...] = ((0.2, "advance", 55, 6), (0.5, "advance", 18, 17), (1.0, "promoted", 0, 0))
     steps = tuple(
         StepRecord(
             step=i + 1,
@@ -119,9 +121,7 @@ def story() -> Story:
             n_candidate=n_candidate,
             started_at=START + timedelta(seconds=338 + 32 * i),
         )
-        for i, (weight, outcome, n_control, n_candidate) in enumerate(
-            ((0.2, "advance", 55, 6), (0.5, "advance", 18, 17), (1.0, "promoted", 0, 0))
-        )
+        for i, (weight, outcome, n_control, n_candidate) in enumerate(looks)
     )
     shipped_rollout = Rollout(
         rollout_id="rol_1",
@@ -214,7 +214,8 @@ def test_better_drafts_are_sent_more_often_and_edited_less(report: Report) -> No
 def test_offline_send_rate_is_the_chance_that_each_threads_agent_would_use_the_draft(story: Story, report: Report) -> None:
     drafts = [draft for draft in story.drafts if draft.week == "baseline" and draft.split == "held_out"]
     agents = {agent.name: agent for agent in OFFICE}
-    for system, similarity in (("baseline", 0.2), ("candidate", 0.4), ("sft_only", 0.3)):
+    similarities: dict[System, float] = {"baseline": 0.2, "candidate": 0.4, "sft_only": 0.3}
+    for system, similarity in similarities.items():
         performance = report["held_out"][system]
         assert performance["n"] == len(drafts)
         assert performance["edit_similarity_mean"] == pytest.approx(similarity)

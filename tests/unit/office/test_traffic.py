@@ -83,9 +83,9 @@ def work(service: Service, amount: int, desks: int = 4) -> Ledger:
 
 def test_every_email_becomes_an_interaction_an_edit_and_an_action_in_one_thread_of_its_own(service: Service) -> None:
     ledger = work(service, 9)
-    by_thread: dict[object, list[object]] = {}
+    by_thread: dict[str, list[object]] = {}
     for body in service.events.values():
-        by_thread.setdefault(body["thread_id"], []).append(body.get("kind", "infer"))
+        by_thread.setdefault(str(body["thread_id"]), []).append(body.get("kind", "infer"))
     assert sorted(by_thread) == [f"one-{n:04d}" for n in range(9)]
     assert all(kinds == ["infer", "edit", "action"] for kinds in by_thread.values())
     assert len(ledger.acknowledged) == len(set(ledger.acknowledged)) == 4 * 9

@@ -2,8 +2,9 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -28,11 +29,11 @@ def make_guardrails(**stages: object) -> Guardrails:
     return Guardrails.model_validate_json(json.dumps({"safe_answer": SAFE, **stages}))
 
 
-def check_request(text: str, *guards: dict[str, object]) -> InputVerdict:
+def check_request(text: str, *guards: Mapping[str, object]) -> InputVerdict:
     return check_input(make_guardrails(input=guards), [Message(role="user", content=text)])
 
 
-def check_answer(text: str, *guards: dict[str, object], **settings: object) -> OutputVerdict:
+def check_answer(text: str, *guards: Mapping[str, object], **settings: Any) -> OutputVerdict:
     return check_output(make_guardrails(output=guards), text, **settings)
 
 
@@ -488,7 +489,7 @@ def count_steps(run: Callable[[], object]) -> int:
     """How many lines of Python and calls of functions (also of C) `run` takes."""
     count = 0
 
-    def on_line(*_: object) -> object:
+    def on_line(*_: object) -> Any:
         nonlocal count
         count += 1
         return on_line

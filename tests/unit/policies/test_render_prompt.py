@@ -11,7 +11,7 @@ from rlaas.policies.render_prompt import _SANDBOX as SANDBOX
 from rlaas.policies.render_prompt import MAX_PROMPT_BYTES, check_prompt, finish_text, list_offered_tools, render, render_before
 
 TOOL = {"function": {"name": "find_order", "description": "An order by its number", "parameters": {"type": "object"}}}
-GRAPH = {
+GRAPH: dict[str, Any] = {
     "inputs": {"email": {}, "name": {"required": False}},
     "nodes": [
         {"kind": "text", "name": "tone", "template": "Be {{ style }}."},

@@ -4,7 +4,7 @@ import json
 import unicodedata
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -15,7 +15,7 @@ from rlaas.telemetry.events import AnyEvent, EventType, FeedbackSubmitted, Inter
 from rlaas.telemetry.store import StoredEvent
 
 START = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
-ABOUT = {"skill": "mail", "interaction_id": "int_a"}
+ABOUT: dict[str, Any] = {"skill": "mail", "interaction_id": "int_a"}
 DRAFT, FINAL = "Dear customer, thanks for writing to us.", "Hi Maria, your refund is on its way."
 
 
@@ -41,12 +41,17 @@ def store_event(kind: EventType, event_id: str, event: AnyEvent, interaction_id:
 
 
 def make_exchange(
-    name: str = "a", *, edits: tuple[str, ...] = (FINAL,), action: str | None = "sent", draft: str = DRAFT, held_out: bool = False
+    name: str = "a",
+    *,
+    edits: tuple[str, ...] = (FINAL,),
+    action: Literal["sent", "discarded"] | None = "sent",
+    draft: str = DRAFT,
+    held_out: bool = False,
 ) -> list[StoredEvent]:
     """An interaction, its output, edits a minute apart, then an action."""
     interaction_id, output_id = f"int_{name}", f"out_{name}"
     prompt = (Message(role="system", content="Write."), Message(role="user", content="Where is my refund?"))
-    about = {"skill": "mail", "interaction_id": interaction_id}
+    about: dict[str, Any] = {"skill": "mail", "interaction_id": interaction_id}
     about_output = {**about, "output_id": output_id}
     tags = (HELD_OUT_TAG,) if held_out else ()
     events = [
@@ -200,10 +205,10 @@ def make_tool_exchange(name: str, call_id: str, arguments: str, tools: bool = Tr
         Message(role="tool", content="left today", tool_call_id=call_id),
     )
     events = make_exchange(name)
-    about = {"skill": "mail", "interaction_id": f"int_{name}"}
+    about: dict[str, Any] = {"skill": "mail", "interaction_id": f"int_{name}"}
     output = OutputProduced(**about, output_id=f"out_{name}", text=DRAFT, messages=messages)
     events[1] = store_event("output", f"out_{name}", output, f"int_{name}", f"out_{name}", 1)
-    parameters = {"tools": [{"type": "function", "function": {"name": "find_order", "parameters": {}}}]} if tools else {}
+    parameters: dict[str, Any] = {"tools": [{"type": "function", "function": {"name": "find_order", "parameters": {}}}]} if tools else {}
     interaction = InteractionCreated(**about, messages=messages[:1], parameters=parameters)
     events[0] = store_event("interaction", f"int_{name}", interaction, f"int_{name}", None, 0)
     return events

@@ -9,6 +9,7 @@ from rlaas.errors import Conflict, InvalidInput, NotFound
 from rlaas.experiments.sequential import StepOutcome
 from rlaas.rollout.conduct import Conductor, take_back
 from rlaas.rollout.steps import RolloutSettings, RolloutStep
+from rlaas.routing.route import Route
 from rlaas.skills.skill import RewardSpec, Skill
 from rlaas.tenancy.registry import Change, skill_key
 from tests.fakes.registry import MemoryRegistry
@@ -365,7 +366,7 @@ class RacingRegistry(MemoryRegistry):
         super().__init__(registry.records, registry.numbers)
         self.raced = False
 
-    def write_route(self, route, *, expected_version):
+    def write_route(self, route: Route, *, expected_version: int) -> None:
         if not self.raced:
             self.raced = True
             mine = self.get_route(TENANT, SKILL)

@@ -1,6 +1,7 @@
 """Logs name fields of schemas, and nothing that a client chose."""
 
 import logging
+from typing import NoReturn
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_a_refusal_tells_the_caller_the_key_and_the_log_the_schema() -> None:
 
     body = {"skill": "reply", "inputs": {"ada@example.com": 1}, "4111111111111111": 1}
 
-    def handle(event: GatewayEvent) -> None:
+    def handle(event: GatewayEvent) -> NoReturn:
         parse(InteractionCreated, event)
         raise NotFound("reached")
 

@@ -2,6 +2,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import httpx
 import pytest
@@ -9,13 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ulid import ULID
 
-from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
+from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
 from rlaas_sdk import Client, InvalidEvent, ids
 from rlaas_sdk.events import Message
 from rlaas_sdk.spool import MEMORY
 from rlaas_sdk.transport import BASE_S, CAP_S, draw_backoff_s, read_retry_after_s
 
-MODELS = {"interaction": InteractionCreated, "output": OutputProduced, "feedback": FeedbackSubmitted, "task_result": TaskResultReported}
+MODELS: dict[str, type[AnyEvent]] = {
+    "interaction": InteractionCreated,
+    "output": OutputProduced,
+    "feedback": FeedbackSubmitted,
+    "task_result": TaskResultReported,
+}
 
 
 @pytest.fixture
@@ -32,7 +38,7 @@ def read_reports(client: Client) -> list[dict[str, object]]:
 
 
 def test_what_the_sdk_builds_is_what_the_service_accepts(strict: Client) -> None:
-    common = {"thread_id": "t-1", "user_id": "u_1", "metadata": {"a": [1, None]}, "tags": ["x"]}
+    common: dict[str, Any] = {"thread_id": "t-1", "user_id": "u_1", "metadata": {"a": [1, None]}, "tags": ["x"]}
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=2)))
     messages: list[Message] = [{"role": "user", "content": "hi"}]
     interaction = strict.log_interaction("emails", messages=messages, occurred_at=at, **common)
@@ -77,7 +83,7 @@ def test_what_the_sdk_builds_is_what_the_service_accepts(strict: Client) -> None
         {"comment": "x" * 300_000},
     ],
 )
-def test_an_event_the_service_would_refuse_is_refused_before_it_is_queued(strict: Client, fields: dict[str, object]) -> None:
+def test_an_event_the_service_would_refuse_is_refused_before_it_is_queued(strict: Client, fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidEvent):
         strict.submit_feedback(**{"skill": "emails", "interaction_id": "int_1", **fields})
     assert read_reports(strict) == []

@@ -34,7 +34,8 @@ def ask_async(url: str, spool: Path) -> InferenceFailed:
 
 @pytest.fixture(params=[ask, ask_async], ids=["sync", "async"])
 def way(request: pytest.FixtureRequest) -> Callable[[str, Path], InferenceFailed]:
-    return request.param
+    ask_once: Callable[[str, Path], InferenceFailed] = request.param
+    return ask_once
 
 
 @pytest.fixture

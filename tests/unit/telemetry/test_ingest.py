@@ -293,7 +293,7 @@ def test_an_event_is_orphaned_when_its_metrics_window_is_over(measured: MemoryRe
 
 def test_what_was_only_tried_is_there_for_what_is_tried_and_for_nothing_else() -> None:
     store = MemoryEventStore()
-    tried = [interaction().model_copy(update={"dryrun": True}), edit(output_id=None).model_copy(update={"dryrun": True})]
+    tried: list[AnyEvent] = [interaction().model_copy(update={"dryrun": True}), edit(output_id=None).model_copy(update={"dryrun": True})]
     outcomes = record_events([*tried, edit("f2", output_id=None)], TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS)
     assert outcomes == [
         RecordedEvent("i1", new=True, pending=False),

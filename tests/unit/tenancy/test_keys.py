@@ -1,4 +1,5 @@
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.fakes.registry import MemoryRegistry
 from tests.fakes.worlds import CHANGE, NOW, TENANT
 
 
-def keyring(**lifetime: object) -> tuple[MemoryRegistry, str, str]:
+def keyring(**lifetime: Any) -> tuple[MemoryRegistry, str, str]:
     registry = MemoryRegistry()
     key, text = make_key(tenant_id=TENANT, scopes=("infer",), created_at=NOW, **lifetime)
     registry.create_key(key, CHANGE)
