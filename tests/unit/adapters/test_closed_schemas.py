@@ -4,8 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
-from rlaas.adapters.models.anthropic import messages_body
+from rlaas.adapters.models.anthropic_requests import messages_body
 from rlaas.adapters.models.bedrock import converse_request
 from rlaas.adapters.models.closed_schemas import close_schema
 from rlaas.chat import ChatCall, Message
@@ -48,8 +49,8 @@ def test_objects_are_closed_and_bounds_stand_in_the_description() -> None:
 
 @pytest.mark.parametrize("strict", [True, False])
 def test_the_schema_of_an_answer_and_of_a_strict_tool_is_one_that_claude_takes(strict: bool) -> None:
-    tool = {"type": "function", "function": {"name": "f", "parameters": OPEN, "strict": strict}}
-    answer = {"type": "json_schema", "json_schema": {"name": "a", "schema": OPEN, "strict": strict}}
+    tool: JsonValue = {"type": "function", "function": {"name": "f", "parameters": OPEN, "strict": strict}}
+    answer: JsonValue = {"type": "json_schema", "json_schema": {"name": "a", "schema": OPEN, "strict": strict}}
     call = ChatCall((Message(role="user", content="Hi"),), {"max_tokens": 9, "tools": [tool], "response_format": answer}, "acme")
     body: Any = messages_body("claude-opus-4-6", call)
     assert body["output_config"]["format"]["schema"] == CLOSED

@@ -50,7 +50,8 @@ def test_any_history_is_valid_for_the_family_of_the_stages_own_model(messages: t
     call = ChatCall(messages=messages, parameters={"max_tokens": 64}, tenant_id="acme")
     adapter = SageMakerBackend(endpoint="rlaas-prod", component="rlaas-prod--acme--drafts--v2")
     valid_call = make_valid(call, find_rules(adapter, base_model=base_model)).call
-    assert [*check_mistral_messages(chat_body(valid_call, stream=False)["messages"])] == []
+    body: Any = chat_body(valid_call, stream=False)
+    assert [*check_mistral_messages(body["messages"])] == []
 
 
 def test_mistrals_assistant_says_something_between_a_tools_result_and_the_user() -> None:

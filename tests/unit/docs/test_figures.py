@@ -28,7 +28,7 @@ def agrees(text: str, value: float) -> bool:
     if text.startswith("<"):
         return value < float(number)
     decimals = len(number.partition(".")[2])
-    return abs(float(number) - value) <= 0.5 * 10**-decimals + 1e-9
+    return abs(float(number) - value) <= 0.5 * 10.0**-decimals + 1e-9
 
 
 def test_numbers_agree_as_far_as_their_digits_go() -> None:

@@ -77,14 +77,15 @@ def test_anthropic_gets_the_marks_of_tools_system_calls_and_results_where_they_w
 
 def test_a_mark_that_moves_on_leaves_the_blocks_before_it_as_they_were() -> None:
     first: Any = [{"role": "user", "content": [{"type": "text", "text": "One."}, {"type": "text", "text": "Two.", **MARK}]}]
-    [asked] = messages_body("claude", ask(read_messages(messages=first)))["messages"]
+    body: Any = messages_body("claude", ask(read_messages(messages=first)))
+    [asked] = body["messages"]
     assert asked == {"role": "user", "content": [{"type": "text", "text": "One.\n\nTwo.", **MARK}]}
     later: Any = [
         {"role": "user", "content": [{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}]},
         {"role": "assistant", "content": "Three."},
         {"role": "user", "content": "Four."},
     ]
-    body: Any = messages_body("claude", ask(read_messages(messages=later, **MARK)))
+    body = messages_body("claude", ask(read_messages(messages=later, **MARK)))
     assert [block for turn in body["messages"] for block in turn["content"]] == [
         {"type": "text", "text": "One.\n\nTwo."},
         {"type": "text", "text": "Three."},
@@ -193,7 +194,8 @@ def test_a_mark_that_is_none_is_refused_by_its_place(control: Any, param: str) -
 
 def test_more_than_four_marks_are_refused_by_name() -> None:
     turns: Any = [{"role": "user", "content": [{"type": "text", "text": str(number), **MARK} for number in range(4)]}]
-    assert len(read_messages(messages=turns).messages[0].cache_marks) == 4
+    [message] = read_messages(messages=turns).messages or ()
+    assert len(message.cache_marks) == 4
     for more in ({"system": [{"type": "text", "text": "s", **MARK}]}, {"tools": [{**LOOK_UP, **MARK}]}):
         with pytest.raises(InvalidInput, match="at most 4 cache_control marks") as refusal:
             read_messages(messages=turns, **more)

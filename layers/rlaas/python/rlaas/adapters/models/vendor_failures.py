@@ -108,7 +108,7 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
 def leave_out_idle(parameters: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """The parameters without those that say nothing, which some vendors refuse: nulls, empty lists, and how to call
     tools where none are offered."""
-    useful = {name: value for name, value in parameters.items() if value is not None and value != []}
+    useful: dict[str, JsonValue] = {name: value for name, value in parameters.items() if value is not None and value != []}
     if "tools" not in useful:
         useful.pop("parallel_tool_calls", None)
         if useful.get("tool_choice") in ("auto", "none"):
