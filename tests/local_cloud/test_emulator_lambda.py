@@ -232,15 +232,16 @@ def test_a_stream_record_that_is_given_up_is_kept_whole_on_s3_as_lambda_keeps_it
 
 
 def test_records_that_are_written_between_two_looks_at_their_stream_are_one_call(emulator: Emulator) -> None:
-    dynamodb, function, table = emulator.client("dynamodb"), name(), name()
+    dynamodb, logs, function, table = emulator.client("dynamodb"), emulator.client("logs"), name(), name()
     stream = stream_of(emulator, table)
+    logs.create_log_group(logGroupName=f"/aws/lambda/{function}")
     emulator.function(function, "def handler(event, context): print(len(event['Records']), 'records')")
     emulator.client("lambda").create_event_source_mapping(FunctionName=function, EventSourceArn=stream, StartingPosition="TRIM_HORIZON")
     for key in "abcdefgh":
         dynamodb.put_item(TableName=table, Item={"pk": {"S": key}})
 
     def counts() -> list[int]:
-        events = emulator.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern="records")["events"]
+        events = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern="records")["events"]
         return [int(event["message"].split()[0]) for event in events]
 
     first, *_ = until(lambda: found if sum(found := counts()) == 8 else None)
