@@ -7952,6 +7952,24 @@ export interface components {
             on_failure?: ("open" | "closed") | null;
         };
         /**
+         * AllowedToolsChoice
+         * @description The functions that the model may call (`auto`), or has to call one of (`required`).
+         */
+        AllowedToolsChoice: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "allowed_tools";
+            /**
+             * Mode
+             * @enum {string}
+             */
+            mode: "auto" | "required";
+            /** Tools */
+            tools: components["schemas"]["FunctionChoice"][];
+        };
+        /**
          * AnswerBedrockGuardrail
          * @description Acts when the guardrail intervenes on the answer or the arguments of its tool calls; `redact` as for inputs.
          */
@@ -8798,6 +8816,39 @@ export interface components {
             reason?: string;
         };
         /**
+         * CacheControl
+         * @description Anthropic's mark: the prompt is kept up to the end of what has it.
+         */
+        CacheControl: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "ephemeral";
+            /**
+             * Ttl
+             * @default null
+             */
+            ttl?: ("5m" | "1h") | null;
+        };
+        /**
+         * CacheMark
+         * @description The prompt is kept up to here: `at` characters into the message's text, or, with None, at the message's end.
+         */
+        CacheMark: {
+            /**
+             * Ttl
+             * @default 5m
+             * @enum {string}
+             */
+            ttl?: "5m" | "1h";
+            /**
+             * At
+             * @default null
+             */
+            at?: number | null;
+        };
+        /**
          * CalledFunction
          * @description The function that a model calls; `arguments` is the JSON that the model wrote, which may be malformed.
          */
@@ -8888,6 +8939,8 @@ export interface components {
          * @description A sound in a chat.
          */
         ChatAudio: {
+            /** @default null */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -8900,6 +8953,8 @@ export interface components {
          * @description A file in a chat.
          */
         ChatFile: {
+            /** @default null */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -8912,6 +8967,8 @@ export interface components {
          * @description An image in a chat, as a data URL or a link.
          */
         ChatImage: {
+            /** @default null */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -8923,7 +8980,7 @@ export interface components {
          * ChatMessage
          * @description A message: a text, or parts. Fields that are not named here are taken and not kept.
          *
-         *     `function_call` and the role `function` are how the API called tools before it had `tool_calls`.
+         *     `name` is kept of those who speak; that of a tool stands in its call. `function_call` and the role `function` are how the API called tools before it had `tool_calls`.
          */
         ChatMessage: {
             /**
@@ -8936,6 +8993,11 @@ export interface components {
              * @default null
              */
             content?: (string | (components["schemas"]["TextPart"] | components["schemas"]["RefusalPart"] | components["schemas"]["ChatImage"] | components["schemas"]["ChatAudio"] | components["schemas"]["ChatFile"])[]) | null;
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
             /**
              * Refusal
              * @default null
@@ -8965,6 +9027,11 @@ export interface components {
              * @default null
              */
             reasoning?: components["schemas"]["JsonValue"];
+            /**
+             * @description As LiteLLM's clients mark a message's end.
+             * @default null
+             */
+            cache_control?: components["schemas"]["CacheControl"] | null;
         };
         /**
          * ChatRequest
@@ -9109,6 +9176,11 @@ export interface components {
                 [key: string]: components["schemas"]["JsonValue"];
             } | null;
             /**
+             * @description Keep the prompt up to the last message's end.
+             * @default null
+             */
+            cache_control?: components["schemas"]["CacheControl"] | null;
+            /**
              * Modalities
              * @description Answers are texts: no sound is passed on.
              * @default null
@@ -9192,6 +9264,11 @@ export interface components {
              * @default null
              */
             tools?: components["schemas"]["MessageTool"][] | null;
+            /**
+             * @description Keep the prompt up to the last message's end.
+             * @default null
+             */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /** @default null */
             tool_choice?: components["schemas"]["MessageToolChoice"] | null;
             /** @default null */
@@ -9307,6 +9384,8 @@ export interface components {
          * @description A PDF in Anthropic's API. `context` is what the model may know about it.
          */
         DocumentBlock: {
+            /** @default null */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /**
              * Type
              * @constant
@@ -9691,6 +9770,8 @@ export interface components {
          * @description An image in Anthropic's API.
          */
         ImageBlock: {
+            /** @default null */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /**
              * Type
              * @constant
@@ -9818,6 +9899,8 @@ export interface components {
          * @description A file in the Responses API, as a data URL or a link.
          */
         InputFile: {
+            /** @default null */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -9844,6 +9927,8 @@ export interface components {
          * @description An image in the Responses API, as a data URL or a link.
          */
         InputImage: {
+            /** @default null */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -9880,6 +9965,8 @@ export interface components {
          * @description Text for the model.
          */
         InputText: {
+            /** @default null */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -10084,7 +10171,7 @@ export interface components {
          * Message
          * @description One message of a chat, as in OpenAI's API: an assistant may call tools, and a tool's message answers one call.
          *
-         *     `content` is its text; images, sounds and files stand beside it. `reasoning_content` is what the assistant thought, which some vendors want back.
+         *     `content` is its text; images, sounds and files stand beside it. `reasoning_content` is what the assistant thought, which some vendors want back. `name` tells speakers of one role apart. `cache_marks` go to vendors with such a cache; they are not stored.
          */
         Message: {
             /**
@@ -10113,10 +10200,20 @@ export interface components {
              */
             reasoning_content?: string | null;
             /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
              * Parts
              * @default []
              */
             parts?: components["schemas"]["Part"][];
+            /**
+             * Cache Marks
+             * @default []
+             */
+            cache_marks?: components["schemas"]["CacheMark"][];
         };
         /**
          * MessageMetadata
@@ -10184,6 +10281,8 @@ export interface components {
              * @default null
              */
             strict?: boolean | null;
+            /** @default null */
+            cache_control?: components["schemas"]["CacheControl"] | null;
         };
         /**
          * MessageToolChoice
@@ -10261,6 +10360,11 @@ export interface components {
              * @default null
              */
             tools?: components["schemas"]["MessageTool"][] | null;
+            /**
+             * @description Keep the prompt up to the last message's end.
+             * @default null
+             */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /** @default null */
             tool_choice?: components["schemas"]["MessageToolChoice"] | null;
             /** @default null */
@@ -10591,6 +10695,8 @@ export interface components {
          * @description Text that a model wrote, as it was answered.
          */
         OutputText: {
+            /** @default null */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -10603,7 +10709,7 @@ export interface components {
          * Part
          * @description An image, a sound or a file in a message.
          *
-         *     `url` is a data URL or a link. It goes to the model and is neither stored nor logged: what is stored says what it was. `sha256` and `size` (bytes) are those of the data, or of the link, which has no `media_type`. `at` is where it stands in the message's text, in characters.
+         *     `url` is a data URL or a link. It goes to the model and is neither stored nor logged: what is stored says what it was. `sha256` and `size` (bytes) are those of the data, or of the link, which has no `media_type`. `at` is where it stands in the message's text, in characters. `cached_for` asks vendors with such a cache to keep the prompt up to the part's end; it is not stored either.
          */
         Part: {
             /**
@@ -10648,6 +10754,11 @@ export interface components {
              * @default 0
              */
             at?: number;
+            /**
+             * Cached For
+             * @default null
+             */
+            cached_for?: ("5m" | "1h") | null;
         };
         /**
          * PersonalData
@@ -10826,7 +10937,9 @@ export interface components {
         };
         /**
          * Price
-         * @description US dollars per million tokens read, read from the backend's cache (left out: as much as any other), and written.
+         * @description US dollars per million tokens of the prompt and of the answer.
+         *
+         *     What the backend read from its cache costs `cached_input` (left out: as much as any other token). What it wrote there costs `cache_write` (left out: 1.25 times `input`), and for an hour `cache_write_1h` (left out: twice `input`), as vendors charge who charge for it at all.
          */
         Price: {
             /** Input */
@@ -10838,6 +10951,16 @@ export interface components {
              * @default null
              */
             cached_input?: number | null;
+            /**
+             * Cache Write
+             * @default null
+             */
+            cache_write?: number | null;
+            /**
+             * Cache Write 1H
+             * @default null
+             */
+            cache_write_1h?: number | null;
         };
         /**
          * PricesRequest
@@ -11131,7 +11254,7 @@ export interface components {
              * Tool Choice
              * @default null
              */
-            tool_choice?: (("none" | "auto" | "required") | components["schemas"]["FunctionChoice"]) | null;
+            tool_choice?: (("none" | "auto" | "required") | components["schemas"]["FunctionChoice"] | components["schemas"]["AllowedToolsChoice"]) | null;
             /**
              * Parallel Tool Calls
              * @default null
@@ -11797,6 +11920,8 @@ export interface components {
          * @description A text.
          */
         TextBlock: {
+            /** @default null */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /**
              * Type
              * @constant
@@ -11810,6 +11935,8 @@ export interface components {
          * @description A document that is text, in Anthropic's API: it is read as a text of the message.
          */
         TextDocumentBlock: {
+            /** @default null */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /**
              * Type
              * @constant
@@ -11847,6 +11974,8 @@ export interface components {
          * @description A text part of a message.
          */
         TextPart: {
+            /** @default null */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -11940,6 +12069,8 @@ export interface components {
          * @description What a tool answered to a call.
          */
         ToolResultBlock: {
+            /** @default null */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /**
              * Type
              * @constant
@@ -11963,6 +12094,8 @@ export interface components {
          * @description The model's call of a tool.
          */
         ToolUseBlock: {
+            /** @default null */
+            cache_control?: components["schemas"]["CacheControl"] | null;
             /**
              * Type
              * @constant
@@ -12078,7 +12211,9 @@ export interface components {
         };
         /**
          * Usage
-         * @description Tokens of the prompt and of the answer. `cached_tokens` of the prompt came from the backend's prompt cache; `reasoning_tokens` of the answer are what the model thought before it.
+         * @description Tokens of the prompt and of the answer.
+         *
+         *     `cached_tokens` of the prompt came from the backend's prompt cache, and `cache_write_tokens` were written to it, of which `cache_write_1h_tokens` are to stay there for an hour. `reasoning_tokens` of the answer are what the model thought before it.
          */
         Usage: {
             /** Input Tokens */
@@ -12090,6 +12225,16 @@ export interface components {
              * @default 0
              */
             cached_tokens?: number;
+            /**
+             * Cache Write Tokens
+             * @default 0
+             */
+            cache_write_tokens?: number;
+            /**
+             * Cache Write 1H Tokens
+             * @default 0
+             */
+            cache_write_1h_tokens?: number;
             /**
              * Reasoning Tokens
              * @default 0
@@ -12501,6 +12646,8 @@ export interface components {
             role: "system" | "user" | "assistant" | "tool";
             /** Content */
             content: string;
+            /** Name */
+            name?: string;
             /** Tool Calls */
             tool_calls?: components["schemas"]["AnsweredCall"][];
             /** Tool Call Id */
@@ -12853,12 +13000,14 @@ export interface components {
             ceilings: components["schemas"]["LimitUsage"][];
         };
         /**
-         * CachedTokens
-         * @description The tokens of a prompt that came from the backend's cache.
+         * CacheTokens
+         * @description The tokens of a prompt that came from the backend's cache, and those that were written to it; 0 where nobody counted them.
          */
-        CachedTokens: {
+        CacheTokens: {
             /** Cached Tokens */
             cached_tokens: number;
+            /** Cache Write Tokens */
+            cache_write_tokens: number;
         };
         /**
          * Cap
@@ -13025,7 +13174,7 @@ export interface components {
             completion_tokens: number;
             /** Total Tokens */
             total_tokens: number;
-            prompt_tokens_details: components["schemas"]["CachedTokens"];
+            prompt_tokens_details: components["schemas"]["CacheTokens"];
             completion_tokens_details: components["schemas"]["ReasoningTokens"];
         };
         /**
@@ -13414,6 +13563,11 @@ export interface components {
             latency_ms: number;
             /** Idempotent Replay */
             idempotent_replay: boolean;
+            /**
+             * Reasoning Content
+             * @description What the model thought, where it says so and no guardrail checks the answer.
+             */
+            reasoning_content?: string;
         };
         /**
          * Injection
@@ -13448,19 +13602,6 @@ export interface components {
              * @default 0.5
              */
             threshold: number;
-        };
-        /**
-         * InputTokens
-         * @description Of the tokens read, those that came from the backend's cache; those written to it are not counted.
-         */
-        InputTokens: {
-            /** Cached Tokens */
-            cached_tokens: number;
-            /**
-             * Cache Write Tokens
-             * @constant
-             */
-            cache_write_tokens: 0;
         };
         /**
          * JsonSchema
@@ -13836,6 +13977,16 @@ export interface components {
             usage: components["schemas"]["MessageUsage"];
         };
         /**
+         * MessageCacheCreation
+         * @description Tokens that were written to the backend's cache, by how long they stay there.
+         */
+        MessageCacheCreation: {
+            /** Ephemeral 5M Input Tokens */
+            ephemeral_5m_input_tokens: number;
+            /** Ephemeral 1H Input Tokens */
+            ephemeral_1h_input_tokens: number;
+        };
+        /**
          * MessageError
          * @description Anthropic's error.
          */
@@ -13944,7 +14095,7 @@ export interface components {
         };
         /**
          * MessageUsage
-         * @description Tokens, by Anthropic's names: those that came from a cache are not among `input_tokens`.
+         * @description Tokens, by Anthropic's names: those that came from a cache or went to one are not among `input_tokens`.
          */
         MessageUsage: {
             /** Input Tokens */
@@ -13955,6 +14106,7 @@ export interface components {
             cache_read_input_tokens: number;
             /** Cache Creation Input Tokens */
             cache_creation_input_tokens: number;
+            cache_creation: components["schemas"]["MessageCacheCreation"];
             output_tokens_details?: components["schemas"]["MessageOutputTokens"];
             /**
              * Service Tier
@@ -14220,7 +14372,7 @@ export interface components {
             /** Tools */
             tools: components["schemas"]["ResponseTool"][];
             /** Tool Choice */
-            tool_choice: ("none" | "auto" | "required") | components["schemas"]["FunctionChoice"];
+            tool_choice: ("none" | "auto" | "required") | components["schemas"]["FunctionChoice"] | components["schemas"]["AllowedToolsChoice"];
             /** Parallel Tool Calls */
             parallel_tool_calls: boolean;
             text: components["schemas"]["ResponseTextSettings"];
@@ -14575,7 +14727,9 @@ export interface components {
         };
         /**
          * Price
-         * @description US dollars per million tokens read, read from the backend's cache (left out: as much as any other), and written.
+         * @description US dollars per million tokens of the prompt and of the answer.
+         *
+         *     What the backend read from its cache costs `cached_input` (left out: as much as any other token). What it wrote there costs `cache_write` (left out: 1.25 times `input`), and for an hour `cache_write_1h` (left out: twice `input`), as vendors charge who charge for it at all.
          */
         "Price-Output": {
             /** Input */
@@ -14587,6 +14741,16 @@ export interface components {
              * @default null
              */
             cached_input: number | null;
+            /**
+             * Cache Write
+             * @default null
+             */
+            cache_write?: number | null;
+            /**
+             * Cache Write 1H
+             * @default null
+             */
+            cache_write_1h?: number | null;
         };
         /**
          * PriceTable
@@ -15002,7 +15166,7 @@ export interface components {
         ResponseUsage: {
             /** Input Tokens */
             input_tokens: number;
-            input_tokens_details: components["schemas"]["InputTokens"];
+            input_tokens_details: components["schemas"]["CacheTokens"];
             /** Output Tokens */
             output_tokens: number;
             output_tokens_details: components["schemas"]["OutputTokens"];
@@ -16037,7 +16201,9 @@ export interface components {
         };
         /**
          * Usage
-         * @description Tokens of the prompt and of the answer. `cached_tokens` of the prompt came from the backend's prompt cache; `reasoning_tokens` of the answer are what the model thought before it.
+         * @description Tokens of the prompt and of the answer.
+         *
+         *     `cached_tokens` of the prompt came from the backend's prompt cache, and `cache_write_tokens` were written to it, of which `cache_write_1h_tokens` are to stay there for an hour. `reasoning_tokens` of the answer are what the model thought before it.
          */
         "Usage-Output": {
             /** Input Tokens */
@@ -16049,6 +16215,16 @@ export interface components {
              * @default 0
              */
             cached_tokens: number;
+            /**
+             * Cache Write Tokens
+             * @default 0
+             */
+            cache_write_tokens: number;
+            /**
+             * Cache Write 1H Tokens
+             * @default 0
+             */
+            cache_write_1h_tokens: number;
             /**
              * Reasoning Tokens
              * @default 0
@@ -16065,7 +16241,7 @@ export interface components {
         };
         /**
          * UsageSum
-         * @description Requests, tokens (`cached_tokens` are some of `input_tokens`) and US dollars of one group; only the fields that usage is group_tallies by are there.
+         * @description Requests, tokens (`cached_tokens` and `cache_write_tokens` are some of `input_tokens`) and US dollars of one group; only the fields that usage is grouped by are there.
          */
         UsageSum: {
             /**
@@ -16096,6 +16272,8 @@ export interface components {
             cached_tokens: number;
             /** Output Tokens */
             output_tokens: number;
+            /** Cache Write Tokens */
+            cache_write_tokens: number;
             /** Cost Usd */
             cost_usd: number;
         };

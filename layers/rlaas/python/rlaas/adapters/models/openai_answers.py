@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeGuard
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from rlaas.adapters.models.answer_repair import NO_ARGUMENTS, repair_completion, repair_deltas
 from rlaas.adapters.models.openai_chat import read_refusal
 from rlaas.adapters.models.openai_usage import ReportedUsage
-from rlaas.adapters.models.vendor_json import read_json
+from rlaas.adapters.models.vendor_json import keep_finite, read_json
 from rlaas.chat import (
     UNKNOWN_PROCESSING,
     BackendFailed,
@@ -31,7 +31,6 @@ from rlaas.chat import (
 )
 from rlaas.errors import RlaasError
 from rlaas.inference.growing_json import GrowingObject
-from rlaas.wire import Json
 
 _SERVICE_TIERS = ("auto", "default", "flex", "scale", "priority")
 """The tiers that every version of OpenAI's clients knows; some of those that check answers refuse others."""
@@ -46,7 +45,6 @@ _FAILURE = re.compile(r"error|fail|abort|cancel|timeout|malformed|function_call_
 """In the reasons of servers whose model did not finish: OpenRouter's and vLLM's `error`, DeepSeek's
 `insufficient_system_resource`, Zhipu's `network_error`, Gemini's `malformed_function_call`."""
 _NO_IDS = ("", "null", "None")
-_JSON: TypeAdapter[JsonValue] = TypeAdapter(Json, config=ConfigDict(defer_build=True))
 
 
 class _Function(BaseModel):
@@ -75,7 +73,7 @@ class _ToolCall(BaseModel):
     @property
     def extras(self) -> dict[str, JsonValue] | None:
         """What has to go back to the vendor with the call."""
-        extras = _keep_finite(self.extra_content)
+        extras = keep_finite(self.extra_content)
         return extras if isinstance(extras, dict) and extras else None
 
 
@@ -304,7 +302,7 @@ def _build_choice(vendor: str, choice: _Choice) -> Choice:
         finish_reason=_read_reason(vendor, choice),
         tool_calls=tuple(calls),
         refusal=_text(words.refusal),
-        logprobs=_keep_finite(choice.logprobs),
+        logprobs=keep_finite(choice.logprobs),
         stop_sequence=_text(choice.stop_reason),
         reasoning_content=words.thoughts,
         annotations=words.citations,
@@ -319,7 +317,7 @@ def _build_delta(vendor: str, choice: _Choice, place: int, places: _CallPlaces, 
         tool_calls=tuple(_build_pieces(calls, places)) if (calls := words.calls) else (),
         refusal=_text(words.refusal),
         finish_reason=_read_reason(vendor, choice),
-        logprobs=_keep_finite(choice.logprobs),
+        logprobs=keep_finite(choice.logprobs),
         model=model,
         stop_sequence=_text(choice.stop_reason),
         reasoning_content=words.thoughts,
@@ -356,14 +354,6 @@ def _read_reason(vendor: str, choice: _Choice) -> str | None:
     return _REASONS.get(reason, "stop")
 
 
-def _keep_finite(value: object) -> JsonValue:
-    """The value; None if a number in it is not finite, since JSON parsers of clients refuse those."""
-    try:
-        return None if value is None else _JSON.validate_python(value)
-    except ValidationError:
-        return None
-
-
 def _read_part(part: object, kind: str) -> str:
     """The text of a content's part of type `kind` (text or thinking); empty for other parts."""
     if isinstance(part, str):
@@ -378,7 +368,7 @@ def _read_part(part: object, kind: str) -> str:
 
 def _is_citation(annotation: object) -> TypeGuard[dict[str, JsonValue]]:
     citation = annotation.get("url_citation") if isinstance(annotation, dict) and annotation.get("type") == "url_citation" else None
-    if not isinstance(citation, dict) or _keep_finite(annotation) is None:
+    if not isinstance(citation, dict) or keep_finite(annotation) is None:
         return False
     texts, places = (citation.get("url"), citation.get("title")), (citation.get("start_index"), citation.get("end_index"))
     return all(isinstance(one, str) for one in texts) and all(isinstance(one, int) for one in places)

@@ -4,11 +4,13 @@ mark."""
 import json
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, JsonValue, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from rlaas.adapters.models.answer_repair import join_halves
+from rlaas.wire import Json
 
 Model = TypeVar("Model", bound=BaseModel)
+_JSON: TypeAdapter[JsonValue] = TypeAdapter(Json, config=ConfigDict(defer_build=True))
 _COME_IN_PIECES = frozenset({"content", "text", "thinking", "reasoning", "reasoning_content", "refusal", "arguments", "partial_json"})
 """The fields whose other half of a character may come with the next piece."""
 
@@ -53,3 +55,11 @@ def _positive_or_none(value: JsonValue, read: ValidatorFunctionWrapHandler) -> i
 
 CountOrNone = Annotated[int | None, WrapValidator(_positive_or_none)]
 """A count beside the main ones; None where it cannot be true."""
+
+
+def keep_finite(value: object) -> JsonValue:
+    """The value; None if a number in it is not finite, since JSON parsers of clients refuse those."""
+    try:
+        return None if value is None else _JSON.validate_python(value)
+    except ValidationError:
+        return None
