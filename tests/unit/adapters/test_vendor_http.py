@@ -467,8 +467,16 @@ def test_a_connection_that_the_server_closes_is_not_used_again(answer: bytes) ->
 
 
 def test_a_connection_that_the_server_closed_meanwhile_is_not_used_again() -> None:
-    with serving(closing(says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")), OK) as (url, connections):
+    closed = threading.Event()
+
+    def answer_and_close(connection: socket.socket) -> None:
+        OK(connection)
+        connection.shutdown(socket.SHUT_RDWR)
+        closed.set()
+
+    with serving(answer_and_close, OK) as (url, connections):
         whole(url)
+        assert closed.wait(5)
         whole(url)
         assert connections == [1, 2]
 
