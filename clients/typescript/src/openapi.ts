@@ -12213,7 +12213,7 @@ export interface components {
          * Usage
          * @description Tokens of the prompt and of the answer.
          *
-         *     `cached_tokens` of the prompt came from the backend's prompt cache, and `cache_write_tokens` were written to it, of which `cache_write_1h_tokens` are to stay there for an hour. `reasoning_tokens` of the answer are what the model thought before it.
+         *     `cached_tokens` of the prompt came from the backend's prompt cache, and `cache_write_tokens` were written to it, of which `cache_write_1h_tokens` are to stay there for an hour (both are left out where they are 0: an event that is a few bytes longer than a KiB costs twice as much to write). `reasoning_tokens` of the answer are what the model thought before it.
          */
         Usage: {
             /** Input Tokens */
@@ -16203,7 +16203,7 @@ export interface components {
          * Usage
          * @description Tokens of the prompt and of the answer.
          *
-         *     `cached_tokens` of the prompt came from the backend's prompt cache, and `cache_write_tokens` were written to it, of which `cache_write_1h_tokens` are to stay there for an hour. `reasoning_tokens` of the answer are what the model thought before it.
+         *     `cached_tokens` of the prompt came from the backend's prompt cache, and `cache_write_tokens` were written to it, of which `cache_write_1h_tokens` are to stay there for an hour (both are left out where they are 0: an event that is a few bytes longer than a KiB costs twice as much to write). `reasoning_tokens` of the answer are what the model thought before it.
          */
         "Usage-Output": {
             /** Input Tokens */

@@ -156,19 +156,24 @@ def arguments_text(arguments: Mapping[str, JsonValue]) -> str:
     return json.dumps(arguments, ensure_ascii=False)
 
 
+def _is_zero(count: int) -> bool:
+    return count == 0
+
+
 class Usage(WireModel):
     """Tokens of the prompt and of the answer.
 
     `cached_tokens` of the prompt came from the backend's prompt cache, and `cache_write_tokens` were written to it, of
-    which `cache_write_1h_tokens` are to stay there for an hour. `reasoning_tokens` of the answer are what the model
+    which `cache_write_1h_tokens` are to stay there for an hour (both are left out where they are 0: an event that is a
+    few bytes longer than a KiB costs twice as much to write). `reasoning_tokens` of the answer are what the model
     thought before it.
     """
 
     input_tokens: int = Field(ge=0, le=_MOST_TOKENS)
     output_tokens: int = Field(ge=0, le=_MOST_TOKENS)
     cached_tokens: int = Field(default=0, ge=0, le=_MOST_TOKENS)
-    cache_write_tokens: int = Field(default=0, ge=0, le=_MOST_TOKENS)
-    cache_write_1h_tokens: int = Field(default=0, ge=0, le=_MOST_TOKENS)
+    cache_write_tokens: int = Field(default=0, ge=0, le=_MOST_TOKENS, exclude_if=_is_zero)
+    cache_write_1h_tokens: int = Field(default=0, ge=0, le=_MOST_TOKENS, exclude_if=_is_zero)
     reasoning_tokens: int = Field(default=0, ge=0, le=_MOST_TOKENS)
 
 

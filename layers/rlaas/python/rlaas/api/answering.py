@@ -152,7 +152,7 @@ def infer_body(result: Answer) -> dict[str, JsonValue]:
         "tool_calls": [call.plain() for call in result.choices[0].tool_calls],
         "policy_id": result.policy_id,
         "decision": result.decision.model_dump(mode="json"),
-        "usage": result.usage.model_dump() if result.usage else None,
+        "usage": dict(result.usage) if result.usage else None,
         "cost_usd": result.cost_usd,
         "finish_reason": result.finish_reason,
         "latency_ms": result.latency_ms,
