@@ -105,7 +105,7 @@ def check_s3(access_key_id: str, method: str, path: str, query: Mapping[str, lis
         check_allowed(access_key_id, other_action, [other_resource])
 
 
-class Connection(HttpToolsProtocol):  # type: ignore[misc]
+class Connection(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is in the emulator's environment only
     """An HTTP connection. A target that names a host, as proxies are sent, ends it with 400: uvicorn would read that
     target's path alone, and the host from the header."""
 

@@ -218,7 +218,8 @@ def test_a_refusal_of_what_only_the_translation_wrote_is_ours_and_logged_without
 def test_an_image_or_a_file_that_the_vendor_cannot_read_is_the_callers(message: str, caplog: pytest.LogCaptureFixture) -> None:
     error = failure("Anthropic", 400, error_type="invalid_request_error", param="messages", message=message)
     assert blame_translation("Anthropic", error) is error
-    assert not may_be_taken(error, (), ())  # type: ignore[arg-type]
+    assert isinstance(error, InvalidInput)
+    assert not may_be_taken(error, (), ())
     assert caplog.records == []
 
 
